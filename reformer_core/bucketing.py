@@ -1,0 +1,188 @@
+"""Sort by bucket, cut into chunks: who may look at whom is one run of slots (Eq. 4-6)."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+Window = Literal["chunks", "sliding"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BucketPlan:
+    """Who may look at whom, in every round: the value that attention, replay and pictures share.
+
+    A *position* is a place in the text, a *slot* a place in one round's sorted order. In that order
+    what a position may see is one contiguous run of slots, so that three numbers a slot say it all:
+
+        visible(i, j) in round r  <=>  first[slot_i] <= slot_j <= last[slot_i],  j != i,
+                                       and j before i if causal
+
+    An empty run has first > last. The buckets and the rule travel along: `plan.with_buckets` makes
+    the same plan of other buckets, and a plan can be drawn and described from itself alone.
+    """
+
+    buckets: Int[Tensor, "batch heads rounds length"]
+    """The bucket of every position."""
+    order: Int[Tensor, "batch heads rounds length"]
+    """The position in every slot: by bucket, in reading order within one, padding last."""
+    slot: Int[Tensor, "batch heads rounds length"]
+    """The slot of every position: the inverse of `order`."""
+    first: Int[Tensor, "batch heads rounds length"]
+    """The first slot that a slot's occupant may see."""
+    last: Int[Tensor, "batch heads rounds length"]
+    """The last slot that a slot's occupant may see; below `first` when it may see none."""
+    n_buckets: int
+    chunk_length: int
+    chunks_before: int
+    chunks_after: int
+    window: Window
+    within_bucket: bool
+    causal: bool
+    padding: Bool[Tensor, "batch length"] | None
+
+    def visible(self) -> Bool[Tensor, "batch heads rounds length length"]:
+        """Say for every round, query and key whether the query may see the key (never itself).
+
+        Builds length x length: for reading, tests and small pictures.
+        """
+        length = self.slot.shape[-1]
+        run = [bound.gather(-1, self.slot).unsqueeze(-1) for bound in (self.first, self.last)]
+        slot_of_key = self.slot.unsqueeze(-2)
+        visible = (slot_of_key >= run[0]) & (slot_of_key <= run[1])
+        position = torch.arange(length, device=self.slot.device)
+        earlier, same = position < position[:, None], position == position[:, None]
+        return visible & (earlier if self.causal else ~same)
+
+    def times_seen(self) -> Int[Tensor, "batch heads length length"]:
+        """Count in how many rounds a query may see a key: the N_ij of the paper's appendix."""
+        return self.visible().sum(dim=2)
+
+    def with_buckets(self, buckets: Int[Tensor, "batch heads rounds length"]) -> "BucketPlan":
+        """Plan other buckets by the same rule."""
+        return plan_chunks(buckets, **self.rule())
+
+    def rule(self) -> dict:
+        """Return the keywords of `plan_chunks` that made this plan."""
+        made_of_tensors = {"buckets", "order", "slot", "first", "last"}
+        return {
+            f.name: getattr(self, f.name) for f in fields(self) if f.name not in made_of_tensors
+        }
+
+
+def plan_chunks(
+    buckets: Int[Tensor, "batch heads rounds length"],
+    *,
+    chunk_length: int,
+    causal: bool,
+    n_buckets: int | tuple[int, ...] | None = None,
+    chunks_before: int = 1,
+    chunks_after: int = 0,
+    window: Window = "chunks",
+    within_bucket: bool = True,
+    padding: Bool[Tensor, "batch length"] | None = None,
+) -> BucketPlan:
+    """Sort each round by bucket and give every slot the run of slots it may see (Eq. 4-6).
+
+    `window="chunks"` is the paper's rule: the sorted sequence is cut into chunks, and a query sees
+    its own, `chunks_before` before it and `chunks_after` after it. Nothing wraps around the ends,
+    and no round looks into another. `window="sliding"` counts from the query itself: the
+    `chunk_length * chunks_before` slots before its own and, when not causal, `chunk_length *
+    chunks_after` after it. `within_bucket` (Eq. 4) keeps a query among its bucket-mates.
+
+    The chunk rule is not strictly causal: later tokens carry no weight, but they move the borders
+    of the chunks. The sliding rule within buckets is: no later token changes an earlier run.
+
+    `padding` is True where a token is padding: it is sorted last, is never seen and sees nobody.
+    Any length is right, also one shorter than a chunk; the last chunk may be short.
+    """
+    check_rule(chunk_length, causal, chunks_before, chunks_after, window)
+    batch, _, _, length = buckets.shape
+    if length == 0:
+        raise ValueError("buckets must have at least one position, got length 0: give a token")
+    if padding is not None and padding.shape != (batch, length):
+        raise ValueError(
+            f"padding must be (batch, length) = {(batch, length)} like the buckets, "
+            f"got {tuple(padding.shape)}"
+        )
+    if n_buckets is None:
+        n_buckets = int(buckets.max()) + 1
+    elif not isinstance(n_buckets, int):
+        n_buckets = math.prod(n_buckets)
+
+    key = buckets.long()
+    if padding is not None:
+        key = key.masked_fill(padding[:, None, None], n_buckets)
+    in_order, order = torch.sort(key, dim=-1, stable=True)
+    place = torch.arange(length, device=buckets.device, dtype=torch.int32).expand(buckets.shape)
+    slot = torch.empty_like(order).scatter_(-1, order, place.long())
+
+    if window == "chunks":
+        chunk = place // chunk_length
+        first = (chunk - chunks_before) * chunk_length
+        last = (chunk + 1 + chunks_after) * chunk_length - 1
+    else:
+        first = place - chunk_length * chunks_before
+        last = place - 1 if causal else place + chunk_length * chunks_after
+    first, last = first.clamp_min(0), last.clamp_max(length - 1)
+    if within_bucket:
+        starts, ends = _bucket_runs(in_order, place)
+        first, last = torch.maximum(first, starts), torch.minimum(last, ends)
+        if causal:  # bucket-mates stand in reading order: the earlier ones end before the slot
+            last = torch.minimum(last, place - 1)
+    if padding is not None:
+        real = (~padding).sum(-1, dtype=torch.int32)[:, None, None, None]
+        last = torch.minimum(last, real - 1)
+        last = torch.where(place < real, last, first - 1)
+    return BucketPlan(
+        buckets=buckets,
+        order=order,
+        slot=slot,
+        first=first.contiguous(),
+        last=last.contiguous(),
+        n_buckets=n_buckets,
+        chunk_length=chunk_length,
+        chunks_before=chunks_before,
+        chunks_after=chunks_after,
+        window=window,
+        within_bucket=within_bucket,
+        causal=causal,
+        padding=padding,
+    )
+
+
+def _bucket_runs(
+    in_order: Int[Tensor, "batch heads rounds length"],
+    place: Int[Tensor, "batch heads rounds length"],
+) -> tuple[Int[Tensor, "batch heads rounds length"], Int[Tensor, "batch heads rounds length"]]:
+    """Find the first and the last slot of the bucket that each slot belongs to."""
+    changes = in_order[..., 1:] != in_order[..., :-1]
+    opens = torch.nn.functional.pad(changes, (1, 0), value=True)
+    closes = torch.nn.functional.pad(changes, (0, 1), value=True)
+    starts = place.masked_fill(~opens, 0).cummax(-1).values
+    ends = place.masked_fill(~closes, place.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
+    return starts, ends
+
+
+def check_rule(
+    chunk_length: int, causal: bool, chunks_before: int, chunks_after: int, window: str
+) -> None:
+    """Refuse a window rule that contradicts itself."""
+    if chunk_length < 1:
+        raise ValueError(f"chunk_length must be at least 1, got {chunk_length}")
+    for name, number in (("chunks_before", chunks_before), ("chunks_after", chunks_after)):
+        if number < 0:
+            raise ValueError(f"{name} must not be negative, got {number}")
+    if window not in ("chunks", "sliding"):
+        raise ValueError(f'window must be "chunks" or "sliding", got {window!r}')
+    if causal and chunks_after:
+        raise ValueError(
+            f"chunks_after must be 0 when causal, got {chunks_after}: nobody sees later tokens"
+        )
+    if window == "sliding" and chunks_before + chunks_after == 0:
+        raise ValueError(
+            "a sliding window of no slots sees nobody: give chunks_before or chunks_after, got 0"
+        )

@@ -1,0 +1,70 @@
+"""Feed-forward in pieces along the length: its wide middle never exists as a whole (Sec. 3)."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
+
+
+def in_pieces(
+    position_wise: Callable[[Tensor], Tensor],
+    x: Float[Tensor, "batch length d_model"],
+    n_chunks: int,
+) -> Float[Tensor, "batch length d_out"]:
+    """Apply a function of single positions piece by piece, forward and backward.
+
+    The result does not depend on `n_chunks`. Where a gradient will be asked for, a piece keeps its
+    input only and is computed again when its turn comes in the backward.
+    """
+    if n_chunks == 1:
+        return position_wise(x)
+    pieces = x.chunk(n_chunks, dim=1)
+    if torch.is_grad_enabled():
+        done = [checkpoint(position_wise, piece, use_reentrant=False) for piece in pieces]
+    else:
+        done = [position_wise(piece) for piece in pieces]
+    return torch.cat(done, dim=1)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers over every position by itself, after layer normalisation.
+
+    `piece` is the function of one piece of the sequence; `n_chunks` says how many pieces are taken
+    in turn. A replay (`reversible.py`) runs the same pieces forward and backward one by one.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        d_ff: int,
+        activation: str = "gelu",
+        n_chunks: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {tuple(ACTIVATIONS)}, got {activation!r}")
+        if n_chunks < 1:
+            raise ValueError(f"n_chunks must be at least 1, got {n_chunks}")
+        self.n_chunks = n_chunks
+        self.piece = nn.Sequential(
+            OrderedDict(
+                norm=nn.LayerNorm(d_model),
+                w_in=nn.Linear(d_model, d_ff),
+                dropout_in=nn.Dropout(dropout),
+                activation=ACTIVATIONS[activation](),
+                w_out=nn.Linear(d_ff, d_model),
+                dropout_out=nn.Dropout(dropout),
+            )
+        )
+
+    def forward(
+        self, x: Float[Tensor, "batch length d_model"]
+    ) -> Float[Tensor, "batch length d_model"]:
+        """Return the change that feed-forward makes to every position."""
+        return in_pieces(self.piece, x, self.n_chunks)

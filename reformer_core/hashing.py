@@ -1,0 +1,136 @@
+"""Angular locality-sensitive hashing: vectors that point the same way share a bucket (Sec. 2)."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Buckets = int | tuple[int, ...]
+"""How many buckets a round has: an even number, or even factors whose product it is."""
+
+FACTOR_ABOVE = 128
+"""More buckets than this are written as a product: 2 * 16 directions tell 16 * 16 buckets apart."""
+
+EVALUATION = -1
+"""The `step` whose rotations are used outside training, so that a metric repeats."""
+
+# A projection holds "heads rounds length half_buckets" numbers. Cut along the length so that at
+# most this many exist at once, and hashing stays linear in memory whatever n_buckets is.
+_NUMBERS_AT_ONCE = 1 << 22
+
+
+def default_n_buckets(max_length: int, chunk_length: int) -> Buckets:
+    """Choose 2 * ceil(max_length / chunk_length) buckets, so that a bucket fills half a chunk.
+
+    Depends on the longest length only, never on the present one: hashes must not change when a
+    sequence grows by a token. Above 128 the number is factored into two even factors of similar
+    size, exactly where such factors exist and otherwise the next larger product.
+    """
+    n_buckets = 2 * math.ceil(max_length / chunk_length)
+    if n_buckets <= FACTOR_ABOVE:
+        return n_buckets
+    root = math.isqrt(n_buckets) // 2 * 2
+    for factor in range(root, root // 2, -2):
+        if n_buckets % (2 * factor) == 0:
+            return factor, n_buckets // factor
+    return root, 2 * math.ceil(n_buckets / (2 * root))
+
+
+def factors_of(n_buckets: Buckets) -> tuple[int, ...]:
+    """Return the factors of a bucket count, each checked to be even and positive."""
+    factors = (n_buckets,) if isinstance(n_buckets, int) else tuple(n_buckets)
+    if not factors:
+        raise ValueError("n_buckets must have at least one factor, got (): say 64 or (8, 8)")
+    for factor in factors:
+        if factor < 2 or factor % 2:
+            raise ValueError(
+                f"n_buckets must be even and positive, got {factor}: buckets come in opposite pairs"
+            )
+    return factors
+
+
+def hash_generator(hash_seed: int, layer: int, step: int) -> torch.Generator:
+    """Make the generator of one layer's rotations at one training step (or at EVALUATION).
+
+    The same three numbers give the same rotations on any machine, and the global generator is
+    neither read nor moved: the reversible backward replays dropout from it.
+    """
+    word = (1 << 64) - 1
+    mixed = 0
+    for number in (hash_seed, layer, step):
+        mixed = ((mixed ^ (number & word)) * 0x9E3779B97F4A7C15 + 1) & word
+        mixed ^= mixed >> 29
+    return torch.Generator().manual_seed(mixed >> 1)
+
+
+def draw_rotations(
+    n_hashes: int,
+    n_heads: int,
+    d_head: int,
+    n_buckets: Buckets,
+    generator: torch.Generator,
+) -> Float[Tensor, "heads rounds d_head half_buckets"]:
+    """Draw Gaussian directions R for every head and round; half_buckets is half the factors' sum.
+
+    Gaussian entries, not orthonormalised, as the authors' code has them: argmax asks only for
+    directions spread evenly over the sphere.
+    """
+    for name, number in (("n_hashes", n_hashes), ("n_heads", n_heads), ("d_head", d_head)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    half = sum(factors_of(n_buckets)) // 2
+    shape = n_heads, n_hashes, d_head, half
+    return torch.randn(shape, generator=generator, device=generator.device)
+
+
+def hash_vectors(
+    vectors: Float[Tensor, "batch heads length d_head"],
+    rotations: Float[Tensor, "heads rounds d_head half_buckets"],
+    n_buckets: Buckets | None = None,
+) -> Int[Tensor, "batch heads rounds length"]:
+    """Number the bucket of every vector in every round: argmax([xR; -xR]), Sec. 2 of the paper.
+
+    Only direction matters: scaling a vector never moves it, negating it moves it to the opposite
+    bucket. Rounds are independent, each numbering its buckets from 0. No gradient flows: a bucket
+    is a choice, not a quantity. With factored `n_buckets` a bucket is one choice per factor, and
+    its number sum_k choice_k * (product of the earlier factors).
+
+    Raises ValueError when `n_buckets` and the rotations disagree.
+    """
+    half = rotations.shape[-1]
+    factors = factors_of(2 * half if n_buckets is None else n_buckets)
+    if sum(factors) != 2 * half:
+        raise ValueError(
+            f"rotations must have half of n_buckets' factors as directions: {n_buckets} needs "
+            f"{sum(factors) // 2}, got {half}; draw them with the same n_buckets"
+        )
+    heads, rounds, _, _ = rotations.shape
+    batch, _, length, _ = vectors.shape
+    with torch.no_grad(), torch.autocast(vectors.device.type, enabled=False):
+        vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+        directions = rotations.to(vectors)
+        piece = max(1, _NUMBERS_AT_ONCE // (batch * heads * rounds * half))
+        numbers = [
+            _choices(torch.einsum("bhld,hrdn->bhrln", part, directions), factors)
+            for part in vectors.split(piece, dim=2)
+        ]
+    if not numbers:
+        return torch.zeros(batch, heads, rounds, 0, dtype=torch.int64, device=vectors.device)
+    return torch.cat(numbers, dim=-1)
+
+
+def _choices(
+    projected: Float[Tensor, "batch heads rounds length half_buckets"], factors: tuple[int, ...]
+) -> Int[Tensor, "batch heads rounds length"]:
+    """Choose, in every factor, the direction +-R that a vector points along most."""
+    bucket, place = 0, 1
+    for part, factor in zip(
+        projected.split([factor // 2 for factor in factors], dim=-1), factors, strict=True
+    ):
+        # argmax([y; -y]) without building it: the largest |y|, and its sign says which half.
+        choice = part.abs().argmax(-1, keepdim=True)
+        opposite = part.gather(-1, choice) < 0
+        bucket = bucket + place * (choice + opposite * (factor // 2)).squeeze(-1)
+        place *= factor
+    return bucket
