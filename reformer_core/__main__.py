@@ -7,7 +7,6 @@ import typing
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,6 +41,8 @@ TEXT = {
     "evaluate_every": 100,
 }
 """Learns what words look like in a few minutes on two cores."""
+
+_USAGE = "%(prog)s [options]"
 
 _XZ_TAKES_SECONDS = 20_000_000
 """xz is not run over a text of more bytes than that."""
@@ -150,10 +151,14 @@ def _parser() -> argparse.ArgumentParser:
     tasks = commands.add_parser("train", help="teach a model a task").add_subparsers(
         required=True, metavar="duplicate | text"
     )
-    duplicate = tasks.add_parser("duplicate", help="repeat what was read, the paper's 0w0w")
+    duplicate = tasks.add_parser(
+        "duplicate", usage=_USAGE, help="repeat what was read, the paper's 0w0w"
+    )
     _add_training_options(duplicate, _train_duplicate, DUPLICATE)
     _add_option(duplicate, "vocab_size", int, DUPLICATE["vocab_size"])
-    text = tasks.add_parser("text", help="continue a text by bytes, Python's help by default")
+    text = tasks.add_parser(
+        "text", usage=_USAGE, help="continue a text by bytes, Python's help by default"
+    )
     _add_training_options(text, _train_text, TEXT)
     source = text.add_mutually_exclusive_group()
     source.add_argument("--file", help="a text of your own, the last tenth held out")
@@ -195,7 +200,8 @@ def _add_option(parser: Any, name: str, kind: Any, default: Any) -> None:
     if bool in _alternatives(kind):
         about["action"] = argparse.BooleanOptionalAction
     else:
-        about["type"] = partial(_read, kind)
+        about |= {"type": partial(_read, kind), "metavar": "VALUE"}
+        about["help"] = f"{_named(kind)}; {about['help']}"
     parser.add_argument(f"--{name.replace('_', '-')}", **about)
 
 

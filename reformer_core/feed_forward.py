@@ -18,8 +18,9 @@ def in_pieces(
 ) -> Float[Tensor, "batch length d_out"]:
     """Apply a function of single positions piece by piece, forward and backward.
 
-    The result does not depend on `n_chunks`. Where a gradient will be asked for, a piece keeps its
-    input only and is computed again when its turn comes in the backward.
+    The result does not depend on `n_chunks` (only dropout's masks do: each piece draws its own).
+    Where a gradient will be asked for, a piece keeps its input only and is computed again when its
+    turn comes in the backward.
     """
     if n_chunks == 1:
         return position_wise(x)

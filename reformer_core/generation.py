@@ -1,10 +1,12 @@
 """Sampling: a token at a time, from the model's own next-token distribution."""
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reformer_core.models import ReformerLM
+from reformer_core.models import ReformerLM, evaluating
 
 
 @torch.no_grad()
@@ -13,7 +15,7 @@ def sample(
     prompt: Int[Tensor, "batch length"],
     n_tokens: int,
     *,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
     generator: torch.Generator | None = None,
@@ -28,22 +30,18 @@ def sample(
     Raises ValueError when the result would be longer than `max_length`.
     """
     _check(model, prompt, n_tokens, temperature, top_k, top_p)
-    was_training = model.training
-    model.eval()
-    try:
-        tokens = prompt
+    tokens = prompt
+    with evaluating(model):
         for _ in range(n_tokens):
             logits = model(tokens)[:, -1].float()
             chosen = _choose(logits, temperature, top_k, top_p, generator)
             tokens = torch.cat([tokens, chosen.to(tokens)], dim=1)
-        return tokens
-    finally:
-        model.train(was_training)
+    return tokens
 
 
 def next_token_probabilities(
     logits: Float[Tensor, "batch vocab"],
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Float[Tensor, "batch vocab"]:
@@ -62,7 +60,7 @@ def next_token_probabilities(
 
 def _choose(
     logits: Float[Tensor, "batch vocab"],
-    temperature: float,
+    temperature: float | int,
     top_k: int | None,
     top_p: float | None,
     generator: torch.Generator | None,
@@ -80,7 +78,7 @@ def _check(
     model: ReformerLM,
     prompt: Int[Tensor, "batch length"],
     n_tokens: int,
-    temperature: float,
+    temperature: float | int,
     top_k: int | None,
     top_p: float | None,
 ) -> None:
@@ -95,8 +93,8 @@ def _check(
             f"prompt and n_tokens must fit max_length = {longest}, got {length} + {n_tokens}: ask "
             f"for at most {longest - length}, or cut the prompt"
         )
-    if temperature < 0:
-        raise ValueError(f"temperature must not be negative, got {temperature}: 0 is greedy")
+    if not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be at least 0, got {temperature}: 0 is greedy")
     if top_k is not None and top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:

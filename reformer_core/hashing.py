@@ -106,7 +106,7 @@ def hash_vectors(
             f"{sum(factors) // 2}, got {half}; draw them with the same n_buckets"
         )
     heads, rounds, _, _ = rotations.shape
-    batch, _, length, _ = vectors.shape
+    batch = vectors.shape[0]
     with torch.no_grad(), torch.autocast(vectors.device.type, enabled=False):
         vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
         directions = rotations.to(vectors)
@@ -115,8 +115,6 @@ def hash_vectors(
             _choices(torch.einsum("bhld,hrdn->bhrln", part, directions), factors)
             for part in vectors.split(piece, dim=2)
         ]
-    if not numbers:
-        return torch.zeros(batch, heads, rounds, 0, dtype=torch.int64, device=vectors.device)
     return torch.cat(numbers, dim=-1)
 
 

@@ -60,11 +60,11 @@ class LSHSelfAttention(nn.Module):
         layer: int = 0,
     ) -> None:
         super().__init__()
-        if n_buckets is None:
-            n_buckets = default_n_buckets(max_length, chunk_length)
         if chunks_after is None:
             chunks_after = 0 if causal else 1
         check_rule(chunk_length, causal, chunks_before, chunks_after, window)
+        if n_buckets is None:
+            n_buckets = default_n_buckets(max_length, chunk_length)
         self.n_heads, self.d_head, self.n_hashes = n_heads, d_head, n_hashes
         self.hash_seed, self.layer = hash_seed, layer
         self.count_repeats, self.dropout = count_repeats, dropout

@@ -29,6 +29,8 @@ def local_attention(
     """
     check_rule(chunk_length, causal, 1, 0, window)
     length = queries.shape[2]
+    if length == 0:
+        raise ValueError("attention needs at least one position, got length 0: give a token")
     tile = min(chunk_length, length)
     tiles = -(-length // tile)
     before = min(1, tiles - 1)

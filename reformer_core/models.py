@@ -1,5 +1,7 @@
 """The Reformer as a language model: embed, reversible layers, one head on both streams."""
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -97,15 +99,21 @@ class ReformerLM(nn.Module):
         and padding weighs nothing. Head and loss run in `config.loss_chunks` pieces along the
         length, forward and backward: logits of the whole sequence never exist.
         """
+        _check_tokens(tokens)
         if tokens.shape[1] < 2:
             raise ValueError(
                 f"a loss needs at least 2 tokens, got {tokens.shape[1]}: nothing predicts the first"
+            )
+        if weights is not None and weights.shape != tokens.shape:
+            raise ValueError(
+                f"weights must have the tokens' shape {tuple(tokens.shape)}, got "
+                f"{tuple(weights.shape)}: one weight for the prediction of every token"
             )
         hidden = self._hidden(tokens, padding)[:, :-1]
         weights = hidden.new_ones(tokens.shape) if weights is None else weights.to(hidden)
         if padding is not None:
             weights = weights.masked_fill(padding, 0)
-        targets, weights = tokens[:, 1:], weights[:, 1:]
+        targets, weights = tokens[:, 1:].long(), weights[:, 1:]
         total = weights.sum()
         if not torch.compiler.is_compiling() and not total > 0:
             raise ValueError(
@@ -132,9 +140,15 @@ class ReformerLM(nn.Module):
     ) -> Trace:
         """Run the model once and keep what every layer's attention saw.
 
-        Train or eval as the model stands, with the rotations that the next pass would use; their
-        step does not move on.
+        Train or eval as the model stands, with the rotations that the next pass would use. Neither
+        their step nor the random state moves on: looking changes nothing.
         """
+        with torch.random.fork_rng(_cuda_of(tokens), enabled=self.training):
+            return self._trace(tokens, padding)
+
+    def _trace(
+        self, tokens: Int[Tensor, "batch length"], padding: Bool[Tensor, "batch length"] | None
+    ) -> Trace:
         context = self._context(tokens, padding)
         x1 = x2 = self.embed(tokens)
         seen = []
@@ -197,10 +211,10 @@ class ReformerLM(nn.Module):
         x1 = x2 = x
         for layer, block in enumerate(self.layers):
             kind = self.config.attention_of(layer)
-            x1 = x1 + block.f(x2, context)[0]
-            _check_finite(x1, f"layer {layer}'s {kind} attention")
-            x2 = x2 + block.g(x1, context)[0]
-            _check_finite(x2, f"layer {layer}'s feed-forward")
+            y1, y2 = block(x1, x2, context)
+            _check_finite(y1, f"layer {layer}'s {kind} attention")
+            _check_finite(y2, f"layer {layer}'s feed-forward")
+            x1, x2 = y1, y2
         raise ValueError("activations must be finite, got NaN or infinity that did not come again")
 
 
@@ -262,6 +276,7 @@ def _check_batch(
     config: ReformerConfig,
 ) -> None:
     """Refuse tokens that the model cannot read, and say why."""
+    _check_tokens(tokens)
     batch, length = tokens.shape
     if batch == 0 or not 0 < length <= config.max_length:
         raise ValueError(
@@ -287,6 +302,32 @@ def _check_batch(
             f"every row needs a token that is not padding, got only padding in rows {rows}: drop "
             f"them, or mark True only where a token is padding"
         )
+
+
+def _check_tokens(tokens: Tensor) -> None:
+    """Refuse what is no batch of token ids."""
+    if tokens.dim() != 2 or tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise ValueError(
+            f"tokens must be integers of shape (batch, length), got {tokens.dtype} of shape "
+            f"{tuple(tokens.shape)}: for one sequence of ids say ids[None]"
+        )
+
+
+def _cuda_of(tokens: Tensor) -> list[torch.device]:
+    """Return the devices besides the CPU that a pass over these tokens draws on."""
+    return [tokens.device] if tokens.is_cuda else []
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode for a while; leave every module's mode as it was found."""
+    found = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in found.items():
+            module.training = training
 
 
 def _check_finite(x: Tensor, where: str) -> None:

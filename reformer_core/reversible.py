@@ -8,7 +8,7 @@ must not choose anew (attention's buckets); given back, it makes that run an exa
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -26,12 +26,22 @@ class ReversibleBlock(nn.Module):
         super().__init__()
         self.f, self.g = f, g
 
-    def forward(self, x1: Tensor, x2: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
-        """Return y1 = x1 + f(x2) and y2 = x2 + g(y1) (Eq. 9)."""
-        change, _ = self.f(x2, context)
-        y1 = x1 + change
-        change, _ = self.g(y1, context)
-        return y1, x2 + change
+    def forward(
+        self, x1: Tensor, x2: Tensor, context: Any = None, run: Callable[..., Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return y1 = x1 + f(x2) and y2 = x2 + g(y1) (Eq. 9).
+
+        `run(sublayer, x, context)` returns a sublayer's change; a stack records replays with it.
+        """
+        run = run or _change
+        y1 = x1 + run(self.f, x2, context)
+        return y1, x2 + run(self.g, y1, context)
+
+
+def _change(sublayer: nn.Module, x: Tensor, context: Any) -> Tensor:
+    """Run a sublayer and forget its memo."""
+    change, _ = sublayer(x, context)
+    return change
 
 
 class ReversibleStack(nn.ModuleList):
@@ -40,7 +50,9 @@ class ReversibleStack(nn.ModuleList):
     Forward and gradients equal those of `reversible=False`, which keeps everything as PyTorch does.
     The whole stack is one node of the autograd graph with its parameters as inputs. It keeps the
     two outputs and, per sublayer, a memo and the state of the random generator if it drew from it.
-    The recomputation runs under the parameters, autocast and random state of the forward.
+    The recomputation runs under the forward's parameters, autocast, random state and train or eval
+    mode. Forward hooks on sublayers and below run again with it; a hook on a block itself runs in
+    the forward only, so it may look at the streams but not change them.
 
     `context` is None or a frozen dataclass that every sublayer receives; gradients flow to its
     tensors. Differentiable once.
@@ -59,10 +71,6 @@ class ReversibleStack(nn.ModuleList):
             x1, x2 = block(x1, x2, context)
         return x1, x2
 
-    def extra_repr(self) -> str:
-        """Say which backward the stack has."""
-        return f"reversible={self.reversible}"
-
 
 class _Reversible(torch.autograd.Function):
     """The stack as one operation: (context, x1, x2, parameters) -> (y1, y2)."""
@@ -73,12 +81,15 @@ class _Reversible(torch.autograd.Function):
         number = {parameter: inside + i for i, parameter in enumerate(stack.parameters())}
         ctx.context, ctx.replays, ctx.n_leaves = context, [], len(leaves)
         kept = []
+
+        def record(sublayer: nn.Module, x: Tensor, context: Any) -> Tensor:
+            replay, change, memory = Replay.record(sublayer, x, context, number)
+            ctx.replays.append(replay)
+            kept.extend(memory)
+            return change
+
         for block in stack:
-            for sublayer in (block.f, block.g):
-                replay, change, memory = Replay.record(sublayer, x2, context, number)
-                ctx.replays.append(replay)
-                kept += memory
-                x1, x2 = x2, x1 + change
+            x1, x2 = block(x1, x2, context, record)
         ctx.save_for_backward(x1, x2, *leaves, *kept)
         return x1, x2
 
@@ -95,7 +106,8 @@ class _Reversible(torch.autograd.Function):
         context = _with_tensors(ctx.context, leaves)
         gradients: list[Tensor | None] = [None] * len(leaves)
         for replay, memory in zip(reversed(ctx.replays), reversed(memories), strict=True):
-            # The streams change places after every sublayer: (y1, y2) = (x2, x1 + f(x2)).
+            # Seen from its end, each sublayer was the g of (y1, y2): a block ends with its g, and
+            # with the streams exchanged what is left ends with its f.
             change, d_x, parts = replay.run(leaves, y1, context, memory, d2)
             gradients = _added(gradients, parts)
             y1, y2 = y2 - change, y1
@@ -111,6 +123,8 @@ class Replay:
     weights: dict[str, int]
     """The number, among the leaves of the stack's Function, of each of its parameters."""
     autocast: dict[str, Any]
+    modes: tuple[bool, ...]
+    """Whether each module of the sublayer was in training mode."""
 
     @classmethod
     def record(
@@ -134,6 +148,7 @@ class Replay:
                 "dtype": torch.get_autocast_dtype(kind),
                 "cache_enabled": False,
             },
+            modes=tuple(module.training for module in sublayer.modules()),
         )
         return replay, change, (memo, before if drew else None)
 
@@ -150,11 +165,11 @@ class Replay:
         A sublayer that has a `piece` and `n_chunks` runs piece by piece, each forward and backward
         in turn, so that what one piece needs for its backward is gone before the next.
         """
-        n_chunks = getattr(self.sublayer, "n_chunks", 1)
+        n_chunks = self._n_pieces()
         memo, random_state = memory
         weights = {name: leaves[i] for name, i in self.weights.items()}
         changes, d_x, gradients = [], [], [None] * len(leaves)
-        with _random_state_set(random_state, x.device), torch.enable_grad():
+        with _random_state_set(random_state, x.device), self._modes_set(), torch.enable_grad():
             for piece, d_piece in zip(
                 x.chunk(n_chunks, 1), d_change.chunk(n_chunks, 1), strict=True
             ):
@@ -171,6 +186,25 @@ class Replay:
                 d_x.append(torch.zeros_like(piece) if d_input is None else d_input)
                 gradients = _added(gradients, parts)
         return torch.cat(changes, 1), torch.cat(d_x, 1), gradients
+
+    def _n_pieces(self) -> int:
+        """Return how many pieces to run in turn; hooks on the sublayer want to see all of it."""
+        when = ("forward_pre", "forward", "backward_pre", "backward")
+        hooked = any(getattr(self.sublayer, f"_{which}_hooks") for which in when)
+        return 1 if hooked else getattr(self.sublayer, "n_chunks", 1)
+
+    @contextlib.contextmanager
+    def _modes_set(self):
+        """Put the sublayer into the mode it ran in; leave it as it was found."""
+        modules = list(self.sublayer.modules())
+        found = [module.training for module in modules]
+        try:
+            for module, mode in zip(modules, self.modes, strict=True):
+                module.training = mode
+            yield
+        finally:
+            for module, mode in zip(modules, found, strict=True):
+                module.training = mode
 
 
 def _gradients(output: Tensor, inputs: list[Tensor], d_output: Tensor) -> list[Tensor | None]:
@@ -207,8 +241,8 @@ def _with_tensors(context: Any, tensors: list[Tensor]) -> Any:
 
 def _random_state(device: torch.device) -> Tensor:
     """Return the state of the generators that a sublayer on this device may draw from."""
-    state = torch.get_rng_state()
-    return torch.cat([torch.cuda.get_rng_state(device), state]) if device.type == "cuda" else state
+    states = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return torch.cat([*states, torch.get_rng_state()])
 
 
 @contextlib.contextmanager

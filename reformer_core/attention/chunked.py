@@ -318,19 +318,19 @@ class _Round:
         windows = self._with_margins(numbers).unfold(0, self.window_length, self.tile_length)
         return self._tiles(numbers).unsqueeze(-1), windows.unsqueeze(-2)
 
-    def _on_line(self, numbers: Shaped[Tensor, "rows length *width"]) -> Tensor:
+    def _on_line(self, numbers: Shaped[Tensor, "rows length ..."]) -> Tensor:
         """Lay numbers of positions out in this round's order."""
         return numbers.flatten(0, 1).index_select(0, self.source)
 
-    def _at_positions(self, line: Shaped[Tensor, "line *width"]) -> Tensor:
+    def _at_positions(self, line: Shaped[Tensor, "line ..."]) -> Tensor:
         """Bring what lies on the line back into reading order."""
         return line.index_select(0, self.place).unflatten(0, self.shape)
 
-    def _tiles(self, line: Shaped[Tensor, "line *width"]) -> Tensor:
+    def _tiles(self, line: Shaped[Tensor, "line ..."]) -> Tensor:
         """Cut a line into its tiles."""
         return line.unflatten(0, (self.n_tiles, self.tile_length))
 
-    def _with_margins(self, line: Shaped[Tensor, "line *width"]) -> Tensor:
+    def _with_margins(self, line: Shaped[Tensor, "line ..."]) -> Tensor:
         """Give the outermost windows room: zeros that no query sees."""
         if not self.before and not self.after:
             return line
