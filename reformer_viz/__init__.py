@@ -1,0 +1,15 @@
+"""Pictures of what a Reformer does: measure (numbers), figures (pictures), widgets (explorers)."""
+
+from reformer_viz.figures.bucketing import plot_bucketing
+from reformer_viz.figures.memory import plot_memory
+from reformer_viz.measure.bucketing import measure_bucketing
+from reformer_viz.measure.memory import measure_memory
+from reformer_viz.widgets.bucketing import explore_bucketing
+
+__all__ = [
+    "explore_bucketing",
+    "measure_bucketing",
+    "measure_memory",
+    "plot_bucketing",
+    "plot_memory",
+]

@@ -1,0 +1,1 @@
+"""Pictures of measurements: `plot_*` with Matplotlib. No model and no arithmetic here."""

@@ -1,0 +1,190 @@
+"""The picture of one round: reading order, sorted order, and who sees whom."""
+
+from math import ceil
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection, PathCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.path import Path
+
+from reformer_viz import style
+from reformer_viz.measure.bucketing import ELSEWHERE, FOUND, LOST, SEEN, Bucketing
+
+# Heights in the strip of tokens, whose cells are one unit wide and ROW high.
+ROW, READING, SORTED, BAR = 1.0, 5.2, 0.0, 1.25
+_GAP_SHARE = 0.09  # of the strip's width, for the gaps between chunks
+_ROOM_FOR_A_LABEL = 100  # tokens: more, and a letter no longer fits its cell
+_ROOM_FOR_OUTLINES = 130  # tokens: more, and a lost pair is a tint instead of a hollow square
+
+
+def plot_bucketing(bucketing: Bucketing, round: int | None = None) -> Figure:
+    """Draw a round: tokens by bucket, their way into sorted order, chunks, and who sees whom.
+
+    Below the strip the same pairs stand twice, in sorted order, where what may be seen lies near
+    the diagonal, and in reading order. Filled: seen in this round. Hollow: one bucket, but lost to
+    the window. Grey: seen by another round. None draws round 0.
+    """
+    round = 0 if round is None else round
+    bucketing.check_round(round)
+    figure = style.new_figure(9.0, 7.6)
+    axes = figure.subplot_mosaic(
+        [["strip", "strip"], ["sorted", "reading"]], height_ratios=[1.0, 2.1]
+    )
+    _plot_strip(axes["strip"], bucketing, round)
+    _plot_sorted(axes["sorted"], bucketing, round)
+    _plot_reading(axes["reading"], bucketing, round)
+    _add_key(figure, style.bucket_colours(bucketing.n_buckets)[0])
+    return figure
+
+
+def _plot_strip(axes: Axes, bucketing: Bucketing, round: int) -> None:
+    reading_x = np.arange(bucketing.length) * (1 + _GAP_SHARE)
+    sorted_x = _with_gaps(bucketing.slot[round], bucketing)
+    _cells(axes, reading_x, READING, bucketing, round)
+    _cells(axes, sorted_x, SORTED, bucketing, round)
+    _curves(axes, reading_x, sorted_x, bucketing, round)
+    _name_buckets(axes, bucketing, round)
+    _name_chunks(axes, bucketing)
+    style.dress(
+        axes,
+        f"{bucketing.length:,} tokens, {bucketing.n_buckets:,} buckets, "
+        f"chunks of {bucketing.chunk_length:,}: round {round} of 0–{bucketing.n_rounds - 1}",
+    )
+    axes.set(xlim=(-0.3, bucketing.length * (1 + _GAP_SHARE)), ylim=(-1.2, READING + ROW + 0.1))
+    rows = {"reading order": READING + 0.5, "bucket": BAR + 0.5, "sorted order": 0.5, "chunk": -0.8}
+    axes.set_yticks(list(rows.values()), list(rows))
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _with_gaps(slot: np.ndarray, bucketing: Bucketing) -> np.ndarray:
+    """Place slots along the strip, with a gap between chunks that fills the strip's spare width."""
+    n_chunks = ceil(bucketing.length / bucketing.chunk_length)
+    gap = _GAP_SHARE * bucketing.length / max(1, n_chunks - 1)
+    return slot + gap * (slot // bucketing.chunk_length)
+
+
+def _cells(axes: Axes, left: np.ndarray, bottom: float, bucketing: Bucketing, round: int) -> None:
+    colours = style.bucket_colours(bucketing.n_buckets)
+    buckets = bucketing.buckets[round]
+    face = [colours[bucket] for bucket in buckets]
+    width = 0.9 if bucketing.length <= 200 else 1.0
+    bars = axes.bar(left, ROW, width, bottom, align="edge", color=face, linewidth=0)
+    for token, bar in enumerate(bars):
+        if not bucketing.real[token]:
+            bar.set(facecolor="none", edgecolor=style.MUTED, linewidth=0.5, linestyle=":")
+        elif style.needs_hatching(bucketing.n_buckets) and buckets[token] % 2:
+            bar.set(hatch="////", edgecolor=style.text_on(face[token]))
+    if bucketing.labels is None or bucketing.length > _ROOM_FOR_A_LABEL:
+        return
+    size = min(9.0, 420 / bucketing.length)
+    for token, label in enumerate(bucketing.labels):
+        if len(label) == 1 and label.isascii() and label.isprintable():
+            middle = left[token] + width / 2, bottom + ROW / 2
+            colour = style.text_on(face[token])
+            axes.text(*middle, label, ha="center", va="center", fontsize=size, color=colour)
+
+
+def _curves(
+    axes: Axes, reading_x: np.ndarray, sorted_x: np.ndarray, bucketing: Bucketing, round: int
+) -> None:
+    """Lead every token from its place in the text to its place in sorted order."""
+    top, bottom = READING - 0.1, BAR + 0.95
+    middle = (top + bottom) / 2
+    codes = [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
+    colours = style.bucket_colours(bucketing.n_buckets)
+    paths, edges = [], []
+    for token in np.flatnonzero(bucketing.real):
+        start, end = reading_x[token] + 0.48, sorted_x[token] + 0.45
+        paths.append(Path([(start, top), (start, middle), (end, middle), (end, bottom)], codes))
+        edges.append(colours[bucketing.buckets[round, token]])
+    width = min(1.3, 90 / bucketing.length)
+    curves = PathCollection(paths, facecolor="none", edgecolor=edges, linewidth=width, alpha=0.85)
+    axes.add_collection(curves)
+
+
+def _name_buckets(axes: Axes, bucketing: Bucketing, round: int) -> None:
+    colours = style.bucket_colours(bucketing.n_buckets)
+    for bucket, first, last in bucketing.runs(round):
+        left, right = _with_gaps(np.array([first, last]), bucketing)
+        right += 0.9
+        axes.bar(left, 0.16, right - left, BAR - 0.05, align="edge", color=colours[bucket])
+        if right - left > bucketing.length / 60:
+            x = (left + right) / 2
+            axes.text(x, BAR + 0.5, bucket, ha="center", va="center", fontsize=7, color=style.INK)
+
+
+def _name_chunks(axes: Axes, bucketing: Bucketing) -> None:
+    starts = np.arange(0, bucketing.length, bucketing.chunk_length)
+    ends = np.minimum(starts + bucketing.chunk_length, bucketing.length) - 1
+    left, right = _with_gaps(starts, bucketing), _with_gaps(ends, bucketing) + 0.9
+    axes.bar(left, 0.08, right - left, -0.3, align="edge", color=style.MUTED)
+    for chunk in range(0, len(starts), ceil(len(starts) / 32)):
+        x = (left[chunk] + right[chunk]) / 2
+        axes.text(x, -0.8, chunk, ha="center", va="center", fontsize=7, color=style.MUTED)
+
+
+def _plot_sorted(axes: Axes, bucketing: Bucketing, round: int) -> None:
+    order = bucketing.order[round]
+    kinds = bucketing.kinds(round)[order][:, order]
+    kinds = np.where(kinds == FOUND, LOST, np.where(kinds == ELSEWHERE, 0, kinds))
+    slots = np.arange(bucketing.length)
+    within = (slots >= bucketing.window_first[:, None]) & (slots <= bucketing.window_last[:, None])
+    _plot_pairs(axes, kinds, bucketing.buckets[round][order], bucketing.n_buckets, within)
+    style.dress(axes, "Who sees whom, in sorted order", "slot of the key", "slot of the query")
+    borders = np.arange(0, bucketing.length + 1, bucketing.chunk_length)
+    for places in (axes.set_xticks, axes.set_yticks):
+        places(borders[:: ceil(len(borders) / 9)] - 0.5, borders[:: ceil(len(borders) / 9)])
+
+
+def _plot_reading(axes: Axes, bucketing: Bucketing, round: int) -> None:
+    kinds = bucketing.kinds(round)
+    nothing = np.zeros_like(kinds, dtype=bool)
+    _plot_pairs(axes, kinds, bucketing.buckets[round], bucketing.n_buckets, nothing)
+    style.dress(axes, "The same pairs, in reading order", "position of the key")
+    axes.set_ylabel("position of the query", fontsize=style.RC["font.size"], color=style.MUTED)
+
+
+def _plot_pairs(
+    axes: Axes, kinds: np.ndarray, bucket_of_row: np.ndarray, n_buckets: int, shaded: np.ndarray
+) -> None:
+    length = len(kinds)
+    colours = np.array([to_rgb(colour) for colour in style.bucket_colours(n_buckets)])
+    of_row = np.broadcast_to(colours[bucket_of_row][:, None], (length, length, 3))
+    image = np.ones((length, length, 3))
+    image[shaded] = to_rgb(style.SHADE)
+    image[(kinds == ELSEWHERE) | (kinds == FOUND)] = to_rgb(style.ELSEWHERE)
+    lost = (kinds == LOST) | (kinds == FOUND)
+    if length > _ROOM_FOR_OUTLINES:
+        image[lost] = 0.45 * of_row[lost] + 0.55
+    else:
+        squares = [
+            Rectangle((key - 0.32, query - 0.32), 0.64, 0.64) for query, key in np.argwhere(lost)
+        ]
+        width = min(1.0, 45 / length)
+        axes.add_collection(
+            PatchCollection(squares, facecolor="none", edgecolor=of_row[lost], linewidth=width)
+        )
+    image[kinds == SEEN] = of_row[kinds == SEEN]
+    axes.imshow(image, interpolation="nearest")
+
+
+def _add_key(figure: Figure, example: str) -> None:
+    figure.legend(
+        handles=[
+            Patch(color=example, label="seen by this round"),
+            Patch(facecolor="none", edgecolor=example, label="same bucket, lost to the window"),
+            Patch(color=style.ELSEWHERE, label="seen by another round"),
+            Patch(color=style.SHADE, label="the window"),
+        ],
+        loc="outside lower center",
+        ncols=4,
+        handlelength=1.2,
+        frameon=False,
+        fontsize=style.RC["font.size"] - 0.5,
+        labelcolor=style.INK,
+    )

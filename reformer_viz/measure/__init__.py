@@ -1,0 +1,1 @@
+"""Numbers only: `measure_*` takes what the model used and returns frozen NumPy records."""

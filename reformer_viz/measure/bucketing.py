@@ -1,0 +1,295 @@
+"""Where one head's tokens went: buckets, sorted order, and the pairs that the window loses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Int, Int8
+
+from reformer_core.bucketing import BucketPlan, Window, plan_chunks
+
+HIDDEN, SEEN, LOST, ELSEWHERE, FOUND = range(5)
+"""What a round makes of a pair: it hides it; sees it; loses it, two tokens of one bucket, to the
+window; hides it while another round sees it; loses it while another round sees it."""
+
+_POSITIONS_IN_A_SENTENCE = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bucketing:
+    """What one head did with one sequence, in every round: all that a picture of it needs.
+
+    A *pair* is a query and a key that it might look at: any other token, or with `causal` any
+    earlier one. `mates` are the pairs whose tokens share a bucket. Padding is in no pair.
+    """
+
+    buckets: Int[np.ndarray, "rounds length"]
+    order: Int[np.ndarray, "rounds length"]
+    slot: Int[np.ndarray, "rounds length"]
+    first: Int[np.ndarray, "rounds length"]
+    last: Int[np.ndarray, "rounds length"]
+    window_first: Int[np.ndarray, " length"]
+    """The first slot that a slot's window covers, whatever the buckets."""
+    window_last: Int[np.ndarray, " length"]
+    sizes: Int[np.ndarray, "rounds n_buckets"]
+    """How many tokens each bucket holds, padding not counted."""
+    seen: Int[np.ndarray, " rounds"]
+    """The pairs that a round sees."""
+    mates_seen: Int[np.ndarray, " rounds"]
+    mates_lost: Int[np.ndarray, " rounds"]
+    """The pairs of one bucket that are too far apart in sorted order for the window."""
+    mates_found: Int[np.ndarray, " rounds"]
+    """Those of `mates_lost` that another round sees."""
+    seen_by_any: int
+    """The pairs that at least one round sees, each counted once."""
+    possible: int
+    """All pairs: what full attention sees."""
+    n_buckets: int
+    chunk_length: int
+    chunks_before: int
+    chunks_after: int
+    window: Window
+    within_bucket: bool
+    causal: bool
+    padding: Bool[np.ndarray, " length"] | None
+    labels: tuple[str, ...] | None
+    """What to call the tokens, for pictures."""
+
+    @property
+    def n_rounds(self) -> int:
+        """How many rounds were hashed."""
+        return self.buckets.shape[0]
+
+    @property
+    def length(self) -> int:
+        """How many tokens there are, padding counted."""
+        return self.buckets.shape[1]
+
+    @cached_property
+    def real(self) -> Bool[np.ndarray, " length"]:
+        """Which tokens are not padding."""
+        return np.ones(self.length, dtype=bool) if self.padding is None else ~self.padding
+
+    def check_round(self, round: int) -> None:
+        """Refuse a round that was not measured."""
+        if not 0 <= round < self.n_rounds:
+            raise ValueError(
+                f"round must be in 0..{self.n_rounds - 1}, got {round}: "
+                f"{self.n_rounds} were measured"
+            )
+
+    def check_token(self, token: int) -> None:
+        """Refuse a token that is not in the sequence."""
+        if not 0 <= token < self.length:
+            raise ValueError(
+                f"token must be in 0..{self.length - 1}, got {token}: "
+                f"the sequence has {self.length} tokens"
+            )
+
+    def kinds(self, round: int) -> Int8[np.ndarray, "length length"]:
+        """Say of every query (row) and key (column) what a round makes of the pair.
+
+        The codes are HIDDEN, SEEN, LOST, ELSEWHERE and FOUND. Builds length x length numbers.
+        """
+        self.check_round(round)
+        mates = self.buckets[round, :, None] == self.buckets[round]
+        kinds = np.where(mates & self._allowed, LOST, HIDDEN).astype(np.int8)
+        flat = kinds.reshape(-1)
+        by_any = self._seen_by_any
+        flat[by_any] = np.where(flat[by_any] == LOST, FOUND, ELSEWHERE)
+        flat[_pairs_seen(self.order[round], self.first[round], self.last[round], self.causal)] = (
+            SEEN
+        )
+        return kinds
+
+    def runs(self, round: int) -> list[tuple[int, int, int]]:
+        """List a round's non-empty buckets in sorted order: bucket, first slot, last slot."""
+        sizes = self.sizes[round]
+        ends = np.cumsum(sizes)
+        return [
+            (int(bucket), int(ends[bucket] - sizes[bucket]), int(ends[bucket] - 1))
+            for bucket in np.flatnonzero(sizes)
+        ]
+
+    def describe(self, round: int = 0, token: int | None = None) -> str:
+        """Say in a sentence or two what a round did, or what it did with one token."""
+        self.check_round(round)
+        if token is None:
+            return f"{self._overall()} {self._of_round(round)}"
+        self.check_token(token)
+        return self._of_token(round, token)
+
+    @cached_property
+    def _allowed(self) -> Bool[np.ndarray, "length length"]:
+        position = np.arange(self.length)
+        allowed = position < position[:, None] if self.causal else position != position[:, None]
+        return allowed & self.real & self.real[:, None]
+
+    @cached_property
+    def _seen_by_any(self) -> Int[np.ndarray, " pairs"]:
+        rounds = zip(self.order, self.first, self.last, strict=True)
+        return np.unique(np.concatenate([_pairs_seen(*round, self.causal) for round in rounds]))
+
+    def _overall(self) -> str:
+        padded = int((~self.real).sum())
+        padding = f" ({padded:,} of them padding)" if padded else ""
+        if self.window == "chunks":
+            window = f"chunks of {self.chunk_length:,}"
+        else:
+            reach = self.chunk_length * (self.chunks_before + self.chunks_after)
+            window = f"a sliding window of {_count(reach, 'slot')}"
+        return (
+            f"{_count(self.length, 'token')}{padding}, {_count(self.n_buckets, 'bucket')}, "
+            f"{_count(self.n_rounds, 'round')}, {window}."
+        )
+
+    def _of_round(self, round: int) -> str:
+        sizes = self.sizes[round]
+        seen, lost = int(self.mates_seen[round]), int(self.mates_lost[round])
+        across = "" if self.within_bucket else f" It sees {self.seen[round]:,} across buckets."
+        return (
+            f"Round {round}: buckets hold {sizes.min():,} to {_count(int(sizes.max()), 'token')}. "
+            f"Of {_count(seen + lost, 'pair')} in one bucket, the round sees {seen:,} and loses "
+            f"{lost:,} to the window; other rounds see {self.mates_found[round]:,} of those."
+            f"{across} Together the rounds see {self.seen_by_any:,} of "
+            f"{_count(self.possible, 'pair')}."
+        )
+
+    def _of_token(self, round: int, token: int) -> str:
+        name = "" if self.labels is None else f" “{self.labels[token]}”"
+        slot = int(self.slot[round, token])
+        if not self.real[token]:
+            return f"Token {token:,}{name} is padding: it sees nobody, and nobody sees it."
+        kinds = self.kinds(round)[token]
+        seen, lost = np.flatnonzero(kinds == SEEN), np.flatnonzero(np.isin(kinds, (LOST, FOUND)))
+        found, more = int((kinds == FOUND).sum()), int((kinds == ELSEWHERE).sum())
+        sees = f"sees {_count(len(seen), 'token')}{_listed(seen)}" if len(seen) else "sees nobody"
+        return (
+            f"Round {round}: token {token:,}{name} is in bucket "
+            f"{self.buckets[round, token]:,}, slot {slot:,}, chunk {slot // self.chunk_length:,}. "
+            f"It {sees}, and loses {len(lost):,} of its bucket to the window{_listed(lost)}. "
+            f"Other rounds see {found:,} of the lost, and {more:,} of other buckets."
+        )
+
+
+def measure_bucketing(
+    plan: BucketPlan, batch: int = 0, head: int = 0, labels: Sequence[str] | None = None
+) -> Bucketing:
+    """Take apart what a plan does with one sequence in one head, and count what the window loses.
+
+    Every number comes from the plan that attention used. `labels` names the tokens, one each.
+    """
+    _check_index("batch", batch, plan.buckets.shape[0])
+    _check_index("head", head, plan.buckets.shape[1])
+    length = plan.buckets.shape[-1]
+    if labels is not None and len(labels) != length:
+        raise ValueError(f"labels must name every token, got {len(labels)} for {length} tokens")
+    if int(plan.buckets.max()) >= plan.n_buckets or int(plan.buckets.min()) < 0:
+        raise ValueError(
+            f"buckets must be in 0..{plan.n_buckets - 1}, got {int(plan.buckets.min())} to "
+            f"{int(plan.buckets.max())}: plan them with the n_buckets they were hashed with"
+        )
+
+    def of_head(tensor) -> np.ndarray:
+        return tensor[batch, head].cpu().numpy()
+
+    buckets, order, slot, first, last = map(
+        of_head, (plan.buckets, plan.order, plan.slot, plan.first, plan.last)
+    )
+    padding = None if plan.padding is None else plan.padding[batch].cpu().numpy()
+    whole_window = plan_chunks(plan.buckets, **{**plan.rule(), "within_bucket": False})
+    real = np.ones(length, dtype=bool) if padding is None else ~padding
+    sizes = np.stack([np.bincount(row[real], minlength=plan.n_buckets) for row in buckets])
+    return Bucketing(
+        buckets=buckets,
+        order=order,
+        slot=slot,
+        first=first,
+        last=last,
+        window_first=of_head(whole_window.first)[0],
+        window_last=of_head(whole_window.last)[0],
+        sizes=sizes,
+        **_count_pairs(buckets, order, slot, first, last, sizes, plan.causal),
+        possible=_pairs_among(int(real.sum()), plan.causal),
+        n_buckets=plan.n_buckets,
+        chunk_length=plan.chunk_length,
+        chunks_before=plan.chunks_before,
+        chunks_after=plan.chunks_after,
+        window=plan.window,
+        within_bucket=plan.within_bucket,
+        causal=plan.causal,
+        padding=padding,
+        labels=None if labels is None else tuple(labels),
+    )
+
+
+def _count_pairs(
+    buckets: Int[np.ndarray, "rounds length"],
+    order: Int[np.ndarray, "rounds length"],
+    slot: Int[np.ndarray, "rounds length"],
+    first: Int[np.ndarray, "rounds length"],
+    last: Int[np.ndarray, "rounds length"],
+    sizes: Int[np.ndarray, "rounds n_buckets"],
+    causal: bool,
+) -> dict:
+    """Count the pairs that each round sees, loses, and finds again in another round.
+
+    Lists the pairs that some round sees, never all length x length of them.
+    """
+    per_round = [_pairs_seen(*round, causal) for round in zip(order, first, last, strict=True)]
+    by_any = np.unique(np.concatenate(per_round))
+    query, key = np.divmod(by_any, buckets.shape[1])
+    seen, mates_seen, mates_lost, mates_found = [], [], [], []
+    for round, pairs in enumerate(per_round):
+        mates = buckets[round, query] == buckets[round, key]
+        shown = np.isin(by_any, pairs, assume_unique=True)
+        seen.append(len(pairs))
+        mates_seen.append(int((mates & shown).sum()))
+        mates_found.append(int((mates & ~shown).sum()))
+        mates_lost.append(int(_pairs_among(sizes[round], causal).sum()) - mates_seen[-1])
+    return {
+        "seen": np.array(seen),
+        "mates_seen": np.array(mates_seen),
+        "mates_lost": np.array(mates_lost),
+        "mates_found": np.array(mates_found),
+        "seen_by_any": len(by_any),
+    }
+
+
+def _pairs_seen(
+    order: Int[np.ndarray, " length"],
+    first: Int[np.ndarray, " length"],
+    last: Int[np.ndarray, " length"],
+    causal: bool,
+) -> Int[np.ndarray, " pairs"]:
+    """List the pairs that a round's runs show, each as the number query * length + key."""
+    widths = np.maximum(last - first + 1, 0).astype(np.int64)
+    query = np.repeat(order, widths)
+    place_in_run = np.arange(widths.sum()) - np.repeat(np.cumsum(widths) - widths, widths)
+    key = order[np.repeat(first, widths) + place_in_run]
+    allowed = key < query if causal else key != query
+    return (query * len(order) + key)[allowed]
+
+
+def _pairs_among(n_tokens, causal: bool):
+    """Count the pairs that so many tokens make: ordered ones, or with `causal` half of them."""
+    ordered = n_tokens * (n_tokens - 1)
+    return ordered // 2 if causal else ordered
+
+
+def _check_index(name: str, index: int, size: int) -> None:
+    if not 0 <= index < size:
+        raise ValueError(f"{name} must be in 0..{size - 1}, got {index}: the plan has {size}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _listed(positions: Int[np.ndarray, " some"]) -> str:
+    """List positions in brackets, the first few of many."""
+    if not len(positions):
+        return ""
+    shown = ", ".join(f"{position:,}" for position in positions[:_POSITIONS_IN_A_SENTENCE])
+    return f" ({shown}{', …' if len(positions) > _POSITIONS_IN_A_SENTENCE else ''})"

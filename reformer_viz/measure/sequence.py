@@ -1,0 +1,112 @@
+"""A sequence of vectors to hash, given or made up, and its buckets under any hashing."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from reformer_core.hashing import draw_rotations, hash_generator, hash_vectors
+
+N_KINDS, D_HEAD = 8, 16
+
+
+@dataclass(frozen=True, eq=False)
+class VectorSequence:
+    """A snapshot of one sequence's vectors, and a direction in which noise would push each.
+
+    Nothing here reads a model or draws from the global generator, so that it may be hashed and
+    hashed again while something trains.
+    """
+
+    vectors: Float[Tensor, "heads length d_head"]
+    push: Float[Tensor, "heads length d_head"]
+    labels: tuple[str, ...] | None
+    origin: str
+    """Where the vectors come from, in words for the reader."""
+
+    def hash(
+        self, *, head: int, noise: float, n_buckets: int, n_hashes: int, seed: int, draw: int
+    ) -> Int[Tensor, "1 1 rounds length"]:
+        """Hash one head's vectors after adding noise, with the rotations of one draw.
+
+        `noise` is the length of what is added, as a share of the vector's own, on average. More
+        noise pushes a token further the same way, more rounds leave the earlier rounds as they are.
+        """
+        n_heads, _, d_head = self.vectors.shape
+        if not 0 <= head < n_heads:
+            raise ValueError(f"head must be in 0..{n_heads - 1}, got {head}: there are {n_heads}")
+        if n_hashes < 1:
+            raise ValueError(f"n_hashes must be at least 1, got {n_hashes}")
+        clean, push = self.vectors[None, [head]], self.push[None, [head]]
+        noisy = clean + noise * clean.norm(dim=-1, keepdim=True) * push
+        rotations = [
+            draw_rotations(1, 1, d_head, n_buckets, hash_generator(seed, round, draw))
+            for round in range(n_hashes)
+        ]
+        return hash_vectors(noisy, torch.cat(rotations, dim=1), n_buckets)
+
+
+def make_sequence(n_tokens: int, seed: int) -> VectorSequence:
+    """Make a word of random letters and say it twice; every letter is one direction."""
+    if n_tokens < 1:
+        raise ValueError(f"n_tokens must be at least 1, got {n_tokens}")
+    generator = torch.Generator().manual_seed(seed)
+    letters = torch.nn.functional.normalize(
+        torch.randn(N_KINDS, D_HEAD, generator=generator), dim=-1
+    )
+    word = torch.randint(N_KINDS, ((n_tokens + 1) // 2,), generator=generator)
+    text = word.repeat(2)[:n_tokens]
+    vectors = letters[text][None]
+    return VectorSequence(
+        vectors=vectors,
+        push=_pushes(vectors, generator),
+        labels=tuple("ABCDEFGH"[letter] for letter in text),
+        origin=(
+            f"Made-up data, no model: a word of {len(word):,} letters said twice. Each of the "
+            f"letters A to H is one random direction in {D_HEAD} dimensions; noise is added to "
+            f"every token."
+        ),
+    )
+
+
+def take_sequence(
+    vectors: Tensor | np.ndarray, seed: int, labels: Iterable[str] | None = None
+) -> VectorSequence:
+    """Copy vectors "length d_head" or "heads length d_head", such as `qk[0]` of a traced layer."""
+    vectors = torch.as_tensor(vectors)
+    shape = tuple(vectors.shape)
+    if vectors.dim() not in (2, 3):
+        raise ValueError(
+            f'vectors must have the shape "length d_head" or "heads length d_head", got {shape}: '
+            f"of a batch give one sequence, such as qk[0]"
+        )
+    if 0 in vectors.shape:
+        raise ValueError(f"vectors must not be empty, got {shape}")
+    vectors = vectors.detach().to("cpu", torch.float32, copy=True)
+    vectors = vectors if vectors.dim() == 3 else vectors[None]
+    broken = (~vectors.isfinite()).nonzero()
+    if len(broken):
+        raise ValueError(
+            f"vectors must be finite, got NaN or infinity at token {int(broken[0, 1])} of head "
+            f"{int(broken[0, 0])}: look for the layer that made it"
+        )
+    heads, length, d_head = vectors.shape
+    return VectorSequence(
+        vectors=vectors,
+        push=_pushes(vectors, torch.Generator().manual_seed(seed)),
+        labels=None if labels is None else tuple(labels),
+        origin=(
+            f"Given vectors: {length:,} tokens of {d_head:,} numbers, heads: {heads:,}. Hashed "
+            f"with random rotations drawn here."
+        ),
+    )
+
+
+def _pushes(
+    vectors: Float[Tensor, "heads length d_head"], generator: torch.Generator
+) -> Float[Tensor, "heads length d_head"]:
+    """Draw a random direction for every vector, of length 1 on average."""
+    return torch.randn(vectors.shape, generator=generator) / vectors.shape[-1] ** 0.5

@@ -1,0 +1,98 @@
+// The kernel's side of an explorer's page, in a browser that has a kernel. The page was displayed as
+// plain HTML and moves by itself; this finds it by its key, pushes new data into it, and puts the
+// real controls, views of the kernel's widgets, into its slot.
+
+// Two notebooks in one JupyterLab window may hold the same key, a copy for one. Only the tab of a
+// notebook says which file it shows.
+function inNotebook(root, path) {
+  const panel = root.closest('.jp-NotebookPanel');
+  if (!path || !panel) return !root.closest('.jp-LinkedOutputView');
+  const tab = [...document.querySelectorAll('.lm-TabBar-tab')].find(tab => tab.dataset.id === panel.id);
+  const lines = (tab?.title ?? '').split('\n').filter(line => line.startsWith('Path:'));
+  return !lines.length || lines.some(line => line.slice(5).trim() === path);
+}
+
+// Stock sliders have no accessible name, though they have a label; old ones have no value either.
+function nameControl(node, control) {
+  const name = node.querySelector('.widget-label')?.textContent;
+  if (!name) return;
+  for (const handle of node.querySelectorAll('[role=slider], .ui-slider-handle')) {
+    handle.setAttribute('aria-label', name);
+    if (handle.hasAttribute('aria-valuenow')) continue;
+    const sayValue = () => handle.setAttribute('aria-valuenow', control.get('value'));
+    handle.setAttribute('role', 'slider');
+    sayValue();
+    control.on('change:value', sayValue);
+  }
+  for (const readout of node.querySelectorAll('.widget-readout')) {
+    readout.setAttribute('role', 'textbox');
+    readout.setAttribute('aria-label', `${name}, typed`);
+  }
+}
+
+async function modelOf(manager, id) {
+  for (let tries = 0; tries < 100; tries++) {
+    try {
+      const model = await manager.get_model(id);
+      if (model) return model;
+    } catch { /* its comm has not arrived yet */ }
+    await new Promise(done => setTimeout(done, 50));
+  }
+  throw new Error(`no widget ${id}`);
+}
+
+export default {
+  initialize({ model }) {
+    const manager = model.widget_manager, key = model.get('key'), joined = new Map();
+    const context = manager.context;
+    let speaker; // the page whose reader moved, which must not be told so
+    const here = () => (context?.localPath ?? context?.path ?? '').replace(/^[^/]*:/, '');
+
+    const join = async root => {
+      const page = root.__rx;
+      if (!page || root.dataset.link === 'on' || !inNotebook(root, here())) return;
+      const views = [];
+      joined.set(root, views);
+      root.dataset.link = 'on';
+      page.update(model.get('data'));
+      page.moved = place => {
+        speaker = page;
+        model.set('place', place);
+        speaker = null;
+        model.save_changes();
+      };
+      const slot = root.querySelector('.rx-controls');
+      slot.replaceChildren();
+      for (const id of model.get('controls')) {
+        const control = await modelOf(manager, id), view = await manager.create_view(control);
+        if (joined.get(root) !== views) return view.remove(); // left in the meantime
+        slot.append(view.el); // plainly: Lumino's attach throws once JupyterLab drops the node
+        view.trigger('displayed');
+        views.push(view);
+        requestAnimationFrame(() => nameControl(view.el, control));
+        control.once('destroy', leave);
+        control.on('comm_live_update', () => control.comm_live || leave());
+      }
+    };
+    const scan = () => document.querySelectorAll(`[data-rx="${key}"]`).forEach(join);
+    const pages = () => [...joined.keys()].map(root => root.__rx);
+    const leave = () => {
+      document.removeEventListener('rx:mounted', scan);
+      for (const [root, views] of joined) {
+        views.forEach(view => view.remove());
+        root.dataset.link = 'off';
+        root.__rx.moved = null;
+        root.__rx.alone();
+      }
+      joined.clear();
+    };
+    document.addEventListener('rx:mounted', scan);
+    model.on('change:data', () => { scan(); pages().forEach(page => page.update(model.get('data'))); });
+    model.on('change:place', () => {
+      for (const page of pages()) if (page !== speaker) page.go(model.get('place'));
+    });
+    scan();
+    return leave;
+  },
+  render() {}, // where a link must be shown to live, there is nothing to see
+};

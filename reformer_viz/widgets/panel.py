@@ -1,0 +1,265 @@
+"""One display for an explorer: controls, a page that outlives its kernel, a picture, a sentence."""
+
+import hashlib
+import json
+import pathlib
+import re
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from html import escape
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import quote
+
+import anywidget
+import traitlets
+from IPython import get_ipython
+from IPython.display import display
+from ipywidgets import Widget
+from matplotlib.figure import Figure
+
+_HERE = pathlib.Path(__file__).parent
+
+
+@runtime_checkable
+class View(Protocol):
+    """How a measurement is shown, and where the reader stands in it (`place`)."""
+
+    title: str
+    script: str
+    """A file beside this one that has `mount(root, data)`."""
+
+    def ship(self, data: Any) -> dict:
+        """Return what the script needs of the measurement, as JSON."""
+
+    def describe(self, data: Any, place: Mapping) -> str:
+        """Say in words what is shown."""
+
+    def draw_svg(self, data: Any, place: Mapping) -> str:
+        """Draw it for pages without scripts, the same bytes everywhere."""
+
+    def plot(self, data: Any, place: Mapping) -> Figure:
+        """Draw it for print."""
+
+
+class Link(anywidget.AnyWidget):
+    """Carry data from the kernel to the page, and the reader's place back.
+
+    What the notebook stores is plain HTML, which needs no widget. The link, which is not displayed,
+    finds that HTML by its key and puts the controls into it.
+    """
+
+    _esm = _HERE / "link.js"
+    key = traitlets.Unicode().tag(sync=True)
+    data = traitlets.Dict().tag(sync=True)
+    place = traitlets.Dict().tag(sync=True)
+    controls = traitlets.List().tag(sync=True)
+
+
+class Panel:
+    """An explorer: as a cell's last line it shows itself, and `repr` says what it shows.
+
+    `data` is the measurement, or None while the controls ask for something impossible; then
+    `problem` says what. `controls` are ipywidgets, by name, which code may move as well. `place` is
+    where the reader stands, `state` all that leads back here, `figure` the same picture for print.
+
+    The browser draws it. A notebook that was saved and is opened without a kernel still moves;
+    what needs the kernel then says so. The file stores the state at the time of display.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        measure: Callable[..., Any],
+        controls: Mapping[str, Widget],
+        place: Mapping[str, Any],
+    ):
+        self.controls = dict(controls)
+        self.data: Any = None
+        self.problem: str | None = None
+        self._view, self._measure = view, measure
+        # While a cell runs, callbacks run on a second thread.
+        self._lock = threading.RLock()
+        shipped = self._refresh()
+        self._key = _keys.claim(json.dumps(shipped), self)
+        self._link = Link(
+            key=self._key,
+            data=shipped,
+            place=dict(place),
+            controls=[control.model_id for control in self.controls.values()],
+        )
+        for widget in (self._link, *self.controls.values()):
+            _answer_while_cells_run(widget)
+        for control in self.controls.values():
+            if control.has_trait("value"):
+                control.observe(self._changed, "value")
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the reader stands in the data. Assign to it, in part, to move the page."""
+        return dict(self._link.place)
+
+    @place.setter
+    def place(self, place: Mapping[str, Any]) -> None:
+        self._link.place = {**self._link.place, **place}
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the controls say, and the reader's place."""
+        return {**self._values(), **self.place}
+
+    @property
+    def figure(self) -> Figure:
+        """The picture as a Matplotlib figure. Raises ValueError while there is a `problem`."""
+        with self._lock:
+            if self.problem:
+                raise ValueError(self.problem)
+            return self._view.plot(self.data, self.place)
+
+    def save_html(self, path: str | pathlib.Path) -> pathlib.Path:
+        """Write a page that shows the same, and moves without a kernel or a network."""
+        path = pathlib.Path(path)
+        path.write_text(_PAGE.format(title=escape(self._view.title), body=self._html()), "utf-8")
+        return path
+
+    def close(self) -> None:
+        """Cut the page from the kernel. It still moves by itself."""
+        for widget in (self._link, *self.controls.values()):
+            widget.close()
+
+    def __repr__(self) -> str:
+        with self._lock:
+            return self.problem or self._view.describe(self.data, self.place)
+
+    def _ipython_display_(self) -> None:
+        with self._lock:
+            display({"text/plain": repr(self), "text/html": self._html()}, raw=True)
+        if _every_output_is_a_page():
+            display(self._link)
+
+    def _values(self) -> dict[str, Any]:
+        controls = self.controls.items()
+        return {name: control.value for name, control in controls if control.has_trait("value")}
+
+    def _changed(self, _change: object) -> None:
+        with self._lock:
+            self._link.data = self._refresh()
+
+    def _refresh(self) -> dict:
+        """Measure what the controls say; return what to ship: integers, or the problem."""
+        try:
+            self.data, self.problem = self._measure(**self._values()), None
+        except ValueError as error:
+            self.data, self.problem = None, str(error)
+            return {"problem": self.problem}
+        return self._view.ship(self.data)
+
+    def _html(self) -> str:
+        """Return a picture and the script that takes its place wherever scripts may run."""
+        asks = [self.controls[name].description for name in self._values()]
+        data = {**self._link.data, "place": self._link.place, "asks": asks}
+        return (
+            f'<div class="rx-root" data-rx="{self._key}" data-lm-suppress-shortcuts="true">'
+            f'<div class="rx-picture">{self._picture()}</div>'
+            '<div class="rx-controls"></div><div class="rx-live"></div></div>'
+            f'<script type="module">\n{compact_script(self._view.script)}\n'
+            f"for(const root of document.querySelectorAll('[data-rx=\"{self._key}\"]'))"
+            f"mount(root,{_json_in_html(data)});\n"
+            "document.dispatchEvent(new Event('rx:mounted'));\n</script>"
+        )
+
+    def _picture(self) -> str:
+        if self.problem:
+            return f"<p>{escape(self.problem)}</p>"
+        # A picture of its own file, so that what removes scripts and styles from a page leaves it.
+        svg = quote(self._view.draw_svg(self.data, self.place).replace('"', "'"), safe=_PLAIN)
+        return (
+            f'<img width="800" alt="{escape(repr(self))}" src="data:image/svg+xml,{svg}">'
+            "<p>A still picture: run the cell or trust the notebook, and it moves.</p>"
+        )
+
+
+_PLAIN = " '/:=;,()!*~@$?+"
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+:root{{color-scheme:light dark}}
+body{{margin:16px;background:Canvas;color:CanvasText}}
+</style>
+</head>
+<body><main>
+{body}
+</main></body>
+</html>
+"""
+
+
+def compact_script(name: str) -> str:
+    """Return a script of this folder without comments, indentation and exports.
+
+    Every displayed explorer stores a copy, so that it needs nothing else.
+    """
+    lines = (_HERE / name).read_text("utf-8").splitlines()
+    lines = [re.sub(r"(^|\s)// .*$", "", line).strip() for line in lines]
+    return re.sub(r"^export ", "", "\n".join(filter(None, lines)), flags=re.MULTILINE)
+
+
+def _json_in_html(data: object) -> str:
+    """Write JSON that no text in it can break out of, whatever its user typed."""
+    return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
+
+
+class _Keys:
+    """Give every panel's output a key of its own, and the same again when its cell runs again.
+
+    Keys are made of the content, never of time or chance: a notebook that is executed twice must be
+    the same file. When a cell runs again, the panel that it showed before is closed.
+    """
+
+    def __init__(self):
+        self._owners: dict[str, dict[tuple, tuple[int, Panel]]] = {}
+        self._cell: object = None
+        self._in_cell = 0
+
+    def claim(self, content: str, panel: Panel) -> str:
+        digest = hashlib.sha256(content.encode()).hexdigest()[:12]
+        owners = self._owners.setdefault(digest, {})
+        owner = self._owner()
+        number, former = owners.get(owner, (len(owners), None))
+        owners[owner] = number, panel
+        if former is not None:
+            former.close()
+        return f"{digest}-{number}"
+
+    def _owner(self) -> tuple:
+        """Return which cell is running, and how many panels it has made before."""
+        shell = get_ipython()
+        run = shell.execution_count if shell else 0
+        self._in_cell = self._in_cell + 1 if run == self._cell else 0
+        self._cell = run
+        parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+        return parent.get("metadata", {}).get("cellId", run), self._in_cell
+
+
+_keys = _Keys()
+
+
+def _answer_while_cells_run(widget: Widget) -> None:
+    """Let the kernel handle a widget's messages on the thread that the browser asks for.
+
+    JupyterLab asks for one beside the running cell's. From 7.4 on, ipykernel gives a message to the
+    loop that last wrote to the same comm instead, for cells that await an answer; a panel's cell
+    awaits none, and would leave its reader waiting until the next cell has run.
+    """
+    if widget.comm is not None:
+        widget.comm._reply_subshell_for = lambda _message, asked_for: asked_for
+
+
+def _every_output_is_a_page() -> bool:
+    """Say whether the host opens a link's model only in a page that shows it (Colab, VS Code)."""
+    shell = get_ipython()
+    in_vs_code = shell is not None and "__vsc_ipynb_file__" in shell.user_ns
+    return "google.colab" in sys.modules or in_vs_code

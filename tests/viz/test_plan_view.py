@@ -1,0 +1,165 @@
+"""The browser's replay of a plan equals `plan_chunks`, number by number and word by word."""
+
+import json
+import random
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from reformer_core.bucketing import plan_chunks
+from reformer_viz import explore_bucketing, measure_bucketing
+from reformer_viz.widgets.bucketing import BucketingView
+from reformer_viz.widgets.panel import compact_script
+
+N_PLANS, N_DESCRIBED = 1000, 120
+
+# Runs in Node and in a page alike: replays what it is given, and returns what it found.
+REPLAY = """
+function replay(cases) {
+  return cases.map(data => {
+    const plans = data.buckets.map(buckets => planRound(buckets, data));
+    const numbers = plans.map(p => [p.order, p.slot, p.first, p.last].map(xs => [...xs]));
+    if (!data.described) return { numbers };
+    const kinds = plans.map((_, round) => kindsOf(plans, data, round));
+    return {
+      numbers,
+      kinds: kinds.map(of => [...of]),
+      words: plans.map((_, round) => [null, ...data.buckets[0].keys()].map(
+        token => describe(plans, data, kinds[round], round, token))),
+    };
+  });
+}
+"""
+
+
+def random_rule(dice):
+    causal, window = dice.random() < 0.5, dice.choice(["chunks", "sliding"])
+    return {
+        "n_buckets": dice.randint(1, 9),
+        "chunk_length": dice.randint(1, 12),
+        "chunks_before": dice.randint(1, 2) if window == "sliding" else dice.randint(0, 2),
+        "chunks_after": 0 if causal else dice.randint(0, 2),
+        "window": window,
+        "within_bucket": dice.random() < 0.5,
+        "causal": causal,
+    }
+
+
+def random_plan(dice):
+    rule, rounds, length = random_rule(dice), dice.randint(1, 4), dice.randint(1, 70)
+    draw = [[dice.randrange(rule["n_buckets"]) for _ in range(length)] for _ in range(rounds)]
+    padding = None
+    if dice.random() < 0.4:
+        padding = torch.tensor([[dice.random() < 0.3 for _ in range(length)]])
+    return plan_chunks(torch.tensor([[draw]]), padding=padding, **rule)
+
+
+@pytest.fixture(scope="module")
+def plans():
+    dice = random.Random(0)
+    return [random_plan(dice) for _ in range(N_PLANS)]
+
+
+@pytest.fixture(scope="module")
+def bucketings(plans):
+    return [
+        measure_bucketing(plan, labels=[f"<{i}>" for i in range(plan.slot.shape[-1])])
+        for plan in plans
+    ]
+
+
+@pytest.fixture(scope="module")
+def replayed(bucketings, tmp_path_factory, request):
+    """Return what the script makes of every plan, run by Node or else by the browser."""
+    view = BucketingView(lambda: "")
+    cases = [view.ship(b) | {"described": i < N_DESCRIBED} for i, b in enumerate(bucketings)]
+    script = compact_script("plan_view.js") + REPLAY
+    if shutil.which("node"):
+        return run_in_node(script, cases, tmp_path_factory.mktemp("node"))
+    return run_in_browser(script, cases, request.getfixturevalue("chromium"))
+
+
+def run_in_node(script, cases, folder):
+    (folder / "cases.json").write_text(json.dumps(cases))
+    (folder / "replay.mjs").write_text(
+        "import { readFileSync } from 'node:fs';\n"
+        + script
+        + "\nconst cases = JSON.parse(readFileSync('cases.json', 'utf8'));"
+        + "\nprocess.stdout.write(JSON.stringify(replay(cases)));"
+    )
+    done = subprocess.run(
+        ["node", "replay.mjs"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def run_in_browser(script, cases, chromium):
+    # In a thread of its own: the tests of the browser may be driving another one in this one.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(drive_browser, script, cases, chromium).result()
+
+
+def drive_browser(script, cases, chromium):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        found = browser.new_page().evaluate(
+            f"cases => {{ {script}\nreturn replay(cases); }}", cases
+        )
+        browser.close()
+    return found
+
+
+def test_the_script_plans_as_core_does(plans, replayed):
+    for plan, found in zip(plans, replayed, strict=True):
+        for name, place in (("order", 0), ("slot", 1), ("first", 2), ("last", 3)):
+            numbers = [round[place] for round in found["numbers"]]
+            assert numbers == getattr(plan, name)[0, 0].tolist(), (name, plan.rule())
+
+
+def test_the_random_plans_are_of_every_sort(plans):
+    sorts = {(p.window, p.within_bucket, p.causal, p.padding is None) for p in plans}
+    assert len(sorts) == 16
+    assert any((plan.first > plan.last).any() for plan in plans)
+    assert any(plan.chunks_after == 2 for plan in plans)
+
+
+def test_the_script_sorts_every_pair_into_the_same_kind(bucketings, replayed):
+    for bucketing, found in zip(bucketings[:N_DESCRIBED], replayed, strict=False):
+        for round, kinds in enumerate(found["kinds"]):
+            assert kinds == bucketing.kinds(round).ravel().tolist()
+
+
+def test_the_script_says_the_same_words(bucketings, replayed):
+    for bucketing, found in zip(bucketings[:N_DESCRIBED], replayed, strict=False):
+        for round, (of_round, *of_tokens) in enumerate(found["words"]):
+            assert of_round == bucketing.describe(round)
+            for token in range(round, bucketing.length, 9):
+                assert of_tokens[token] == bucketing.describe(round, token)
+
+
+@pytest.mark.browser
+def test_both_ways_of_running_the_script_agree(chromium, bucketings, replayed):
+    view = BucketingView(lambda: "")
+    cases = [view.ship(bucketing) | {"described": True} for bucketing in bucketings[:20]]
+    script = compact_script("plan_view.js") + REPLAY
+    assert run_in_browser(script, cases, chromium) == replayed[:20]
+
+
+def test_large_numbers_are_written_alike():
+    generator = torch.Generator().manual_seed(0)
+    panel = explore_bucketing(torch.randn(1500, 4, generator=generator), chunk_length=64)
+    assert re.search(r"of 1,124,250 pairs", repr(panel))
+
+
+def test_a_stored_script_has_no_comments_and_stays_small():
+    script = compact_script("plan_view.js")
+    assert "//" not in script
+    assert "export" not in script
+    assert "</script" not in script
+    assert len(script) < 24_000
