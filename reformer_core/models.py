@@ -96,7 +96,7 @@ class ReformerLM(nn.Module):
         """Return the mean cross-entropy, in nats, of predicting each token from those before it.
 
         `weights[:, t]` weighs the prediction *of* tokens[:, t]; nothing predicts the first token,
-        and padding weighs nothing. Head and loss run in `config.loss_chunks` pieces along the
+        and what is padding, or would be predicted from padding, weighs nothing. Head and loss run in `config.loss_chunks` pieces along the
         length, forward and backward: logits of the whole sequence never exist.
         """
         _check_tokens(tokens)
@@ -111,9 +111,9 @@ class ReformerLM(nn.Module):
             )
         hidden = self._hidden(tokens, padding)[:, :-1]
         weights = hidden.new_ones(tokens.shape) if weights is None else weights.to(hidden)
-        if padding is not None:
-            weights = weights.masked_fill(padding, 0)
         targets, weights = tokens[:, 1:].long(), weights[:, 1:]
+        if padding is not None:
+            weights = weights.masked_fill(padding[:, 1:] | padding[:, :-1], 0)
         total = weights.sum()
         if not torch.compiler.is_compiling() and not total > 0:
             raise ValueError(

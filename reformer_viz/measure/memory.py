@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class Memory:
         )
 
 
-def in_units(n_bytes: float) -> str:
+def in_units(n_bytes: Real) -> str:
     """Write a number of bytes with three digits and its unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if n_bytes < 999.5 or unit == "GiB":

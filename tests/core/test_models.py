@@ -303,6 +303,16 @@ def test_padding_weighs_nothing():
     assert model.loss(some_tokens(), padding=padding).item() == pytest.approx(expected, abs=1e-12)
 
 
+def test_what_padding_predicts_weighs_nothing():
+    model = build(window="sliding").eval()
+    padding = padded_at_the_end().flip(1)
+    logits = model(some_tokens(), padding).detach().numpy()
+    predicted = ~padding
+    predicted[:, 1:] &= ~padding[:, :-1]
+    expected = oracles.cross_entropy(logits, some_tokens().numpy(), predicted.double().numpy())
+    assert model.loss(some_tokens(), padding=padding).item() == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize("loss_chunks", [2, 5, 16, 99])
 def test_any_number_of_loss_and_feed_forward_pieces_is_the_same_function(loss_chunks):
     weights = torch.rand(2, 17, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
