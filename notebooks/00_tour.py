@@ -238,13 +238,12 @@ print("the gradients agree within 1e-12:", agree)
 # which compression programs share: `xz`, given the training text first, is the bar beside ours, and
 # a hard one: the topics quote each other, and `xz` looks back over all of them.
 #
-# The model has the paper's two layers, attention in a local window and LSH attention, and its *axial*
-# positions: a vector for the row of a 16 x 32 grid next to one for the column.
+# The model has the paper's two kinds of layer: attention in a local window, and LSH attention.
 
 # %%
 from reformer_core.tasks import TextBytes
 
-text = TextBytes(length=512)
+text = TextBytes(length=256)
 torch.manual_seed(0)
 writer = ReformerLM(
     ReformerConfig(
@@ -255,9 +254,7 @@ writer = ReformerLM(
         attention=("local", "lsh"),
         n_hashes=2,
         chunk_length=32,
-        max_length=512,
-        axial_shape=(16, 32),
-        axial_dims=(32, 96),
+        max_length=256,
     )
 )
 
@@ -266,12 +263,12 @@ text_run = train(
     writer,
     text,
     TrainConfig(
-        steps=1500,
-        batch_size=2,
+        steps=500,
+        batch_size=16,
         learning_rate=3e-3,
         warmup_steps=50,
         schedule="cosine",
-        evaluate_every=500,
+        evaluate_every=250,
     ),
 )
 print(f"{text_run.seconds:.0f} s on {text_run.device}")
@@ -281,8 +278,8 @@ print(f"xz, which saw the same training text: {text.xz_bits_per_byte():.2f}")
 
 # %%
 bits = text_run.evaluations[-1].measure
-assert bits < 3.7, f"the text needs {bits:.2f} bits per byte"
-print("less than half of a plain byte's 8 bits:", bits < 3.7)
+assert bits < 3.2, f"the text needs {bits:.2f} bits per byte"
+print("well below half of a plain byte's 8 bits:", bits < 3.2)
 
 # %% [markdown]
 # What does it write? Few people would mistake it for documentation, but a few minutes ago it did not
@@ -293,7 +290,7 @@ from reformer_core import sample
 
 prompt = text.encode("The statement")[None]
 written = sample(
-    writer, prompt, 200, temperature=0.8, top_p=0.95, generator=torch.Generator().manual_seed(0)
+    writer, prompt, 200, temperature=0.7, top_p=0.95, generator=torch.Generator().manual_seed(0)
 )
 print(text.decode(written[0]))
 

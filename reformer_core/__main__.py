@@ -38,6 +38,7 @@ TEXT = {
     "attention": ("local", "lsh"),
     "chunk_length": 32,
     "steps": 500,
+    "learning_rate": 3e-3,
     "evaluate_every": 100,
 }
 """Learns what words look like in a few minutes on two cores."""

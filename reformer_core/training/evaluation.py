@@ -20,6 +20,9 @@ def evaluate(
     In evaluation mode and without autocast. The model's mode and the random state are left as they
     were.
     """
+    for name, number in (("batch_size", batch_size), ("n_batches", n_batches)):
+        if number is not None and number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}: nothing would be measured")
     return evaluate_batches(model, task, islice(task.held_out(batch_size), n_batches))
 
 

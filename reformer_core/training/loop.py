@@ -66,16 +66,16 @@ def train(
     was_training = model.training
     aside = torch.random.fork_rng(beside_the_cpu(device))
     with aside, torch.enable_grad(), interruptible() as interrupt:
-        session = _Session(model.to(device), task, config, device)
+        loop = _Loop(model.to(device), task, config, device)
         try:
-            session.run(interrupt, on_step)
+            loop.run(interrupt, on_step)
         finally:
             model.train(was_training)
             model.zero_grad(set_to_none=True)
-    return session.result("interrupted" if interrupt.is_set() else "finished")
+    return loop.result("interrupted" if interrupt.is_set() else "finished")
 
 
-class _Session:
+class _Loop:
     """Keep what changes from step to step: weights, optimiser, random state, and the record."""
 
     def __init__(

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import socket
 import threading
 import zipfile
@@ -331,7 +332,7 @@ def test_without_a_network_the_error_says_what_to_download_and_where_to_put_it(t
         url=f"http://127.0.0.1:{port}/tiny8.zip", member="tiny8", parts=PARTS, sha1="0" * 40
     )
     with pytest.raises(
-        OSError, match=rf"{archive.url} .*by hand and put it at {tmp_path}.tiny8.zip"
+        OSError, match=rf"{archive.url} .*by hand and put it at {re.escape(str(tmp_path))}"
     ):
         TextBytes.enwik8(8, tmp_path, archive=archive)
 

@@ -327,6 +327,12 @@ def test_an_evaluation_does_not_depend_on_mode_or_chance_and_leaves_both():
     assert not model.training
 
 
+@pytest.mark.parametrize("nothing", [{"batch_size": 0}, {"n_batches": 0}])
+def test_an_evaluation_of_nothing_is_refused(nothing):
+    with pytest.raises(ValueError, match="must be at least 1, got 0: nothing would be measured"):
+        evaluate(new_model(), TASK, **nothing)
+
+
 # -------------------------------------------------------------------------------- what it reports
 
 
