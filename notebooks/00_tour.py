@@ -252,7 +252,7 @@ writer = ReformerLM(
         n_layers=2,
         n_heads=4,
         attention=("local", "lsh"),
-        n_hashes=2,
+        n_hashes=4,
         chunk_length=32,
         max_length=256,
     )
@@ -266,8 +266,6 @@ text_run = train(
         steps=500,
         batch_size=16,
         learning_rate=3e-3,
-        warmup_steps=50,
-        schedule="cosine",
         evaluate_every=250,
     ),
 )

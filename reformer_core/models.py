@@ -96,8 +96,9 @@ class ReformerLM(nn.Module):
         """Return the mean cross-entropy, in nats, of predicting each token from those before it.
 
         `weights[:, t]` weighs the prediction *of* tokens[:, t]; nothing predicts the first token,
-        and what is padding, or would be predicted from padding, weighs nothing. Head and loss run in `config.loss_chunks` pieces along the
-        length, forward and backward: logits of the whole sequence never exist.
+        and what is padding, or would be predicted from padding, weighs nothing. Head and loss run
+        in `config.loss_chunks` pieces along the length, forward and backward: logits of the whole
+        sequence never exist.
         """
         _check_tokens(tokens)
         if tokens.shape[1] < 2:

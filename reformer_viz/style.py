@@ -1,5 +1,7 @@
 """Looks, decided once: colours that colour-blind readers can tell apart, sizes, and axes."""
 
+import io
+
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
@@ -84,9 +86,19 @@ def text_on(colour: str) -> str:
     return max("#000000", "#FFFFFF", key=lambda text: contrast(text, colour))
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows as a picture, although no pyplot has been imported."""
+
+    def _repr_png_(self) -> bytes:
+        """Draw it as PNG."""
+        picture = io.BytesIO()
+        self.savefig(picture, format="png")
+        return picture.getvalue()
+
+
 def new_figure(width: float | int, height: float | int) -> Figure:
     """Make an empty figure of a size in inches, without pyplot."""
-    return Figure(
+    return NotebookFigure(
         figsize=(width, height),
         dpi=RC["figure.dpi"],
         facecolor=RC["savefig.facecolor"],

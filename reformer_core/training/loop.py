@@ -1,6 +1,7 @@
 """A training run, step by step: data, loss, update, and in between evaluations and checkpoints."""
 
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -99,7 +100,10 @@ class _Loop:
     def run(self, interrupt: threading.Event, on_step: OnStep | None) -> None:
         """Take the steps that are left, evaluating and saving in between and at the end."""
         done = False
-        with tqdm(total=self.config.steps, initial=self.step, unit="step") as bar:
+        # tqdm's bar for notebooks does not read its own TQDM_DISABLE.
+        hidden = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
+        total = self.config.steps
+        with tqdm(total=total, initial=self.step, unit="step", disable=hidden) as bar:
             while not done:
                 self._evaluate_if_due(interrupt)
                 self._show(bar)

@@ -122,3 +122,8 @@ def test_plotly_s_template_has_the_same_colours_and_readable_text(dark):
     assert layout.colorway == style.PALETTE
     assert style.contrast(layout.font.color, PAGES["JupyterLab's dark" if dark else "light"]) >= 4.5
     assert layout.paper_bgcolor == "rgba(0,0,0,0)"
+
+
+def test_a_notebook_shows_a_figure_as_a_picture_without_pyplot():
+    figure = style.new_figure(2, 1)
+    assert figure._repr_png_().startswith(b"\x89PNG")
