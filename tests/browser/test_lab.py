@@ -225,7 +225,7 @@ def test_opened_without_a_kernel_it_still_moves(saved, watch, lab):
     again.wait_for_status(repr(like({})))
     assert_drawn_is_what_core_computes(again, like({}))
     assert again.page.locator(".rx-root").get_attribute("data-link") is None
-    assert "the notebook changes these" in again.page.locator(".rx-controls").inner_text()
+    again.page.locator(".rx-controls").get_by_text("the notebook changes these").wait_for()
     slider(again, "round").focus()
     keys(again, "End")
     slider(again, "token").focus()
