@@ -6,7 +6,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from reformer_core.models import ReformerLM
+from reformer_core.models import ReformerLM, evaluating
 from reformer_core.tasks.batch import Batch, Task, weighted_loss
 from reformer_core.training.isolation import beside_the_cpu
 from reformer_core.training.records import Evaluation
@@ -30,15 +30,12 @@ def evaluate_batches(
     model: ReformerLM, task: Task, batches: Iterable[Batch], step: int | None = None
 ) -> Evaluation:
     """Average loss and measure over batches, each by how much it counts."""
-    device, was_training = next(model.parameters()).device, model.training
+    device = next(model.parameters()).device
     total = torch.zeros(3, dtype=torch.float64)
-    model.eval()
-    try:
-        with torch.random.fork_rng(beside_the_cpu(device)), torch.no_grad():
-            for batch in batches:
-                total += _counted(model, task, batch.to(device))
-    finally:
-        model.train(was_training)
+    aside = torch.random.fork_rng(beside_the_cpu(device))
+    with evaluating(model), aside, torch.no_grad():
+        for batch in batches:
+            total += _counted(model, task, batch.to(device))
     loss, measure = (total[:2] / total[2]).tolist()
     return Evaluation(loss=loss, measure=measure, measure_name=task.measure_name, step=step)
 
