@@ -160,8 +160,9 @@ print("at least 99 % right:", accuracy >= 0.99)
 
 # %% [markdown]
 # What did it learn to hash? `model.trace` runs the model once and keeps what every layer's attention
-# saw: queries-and-keys, values, and the plan that was used. Here is one sequence it has never seen,
-# hashed by the trained model; each copied token should share a bucket with what it must look at.
+# saw: queries-and-keys, values, and the plan that was used. Here is one sequence that it has never
+# seen; each copied token should share a bucket with what it must look at. The cell counts that in the
+# model's own plan. The picture below it hashes the same vectors of one head with rotations of its own.
 
 # %%
 example = next(copying.held_out(1)).tokens
