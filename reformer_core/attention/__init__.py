@@ -3,9 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from reformer_core.attention.chunked import chunked_lsh_attention
 from reformer_core.attention.dense import dense_lsh_attention, full_attention, keys_from
 from reformer_core.attention.dropout import check_dropout, draw_seed
+from reformer_core.attention.operation import fused_lsh_attention
+from reformer_core.attention.rule import Rule
 from reformer_core.bucketing import BucketPlan
 
 __all__ = ["dense_lsh_attention", "full_attention", "keys_from", "lsh_attention"]
@@ -36,9 +37,8 @@ def lsh_attention(
     _check(qk, values, plan, dropout)
     if seed is None:
         seed = draw_seed() if dropout else 0
-    return chunked_lsh_attention(
-        qk, values, plan, count_repeats=count_repeats, dropout=dropout, seed=seed
-    )
+    rule = Rule(plan=plan, count_repeats=count_repeats, dropout=dropout, seed=seed)
+    return fused_lsh_attention(qk, values, rule)
 
 
 def _check(qk: Tensor, values: Tensor, plan: BucketPlan, dropout: float) -> None:

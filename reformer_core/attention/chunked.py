@@ -7,15 +7,13 @@ keeps qk, values, output and log_total, and computes every tile again.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from reformer_core.attention.dropout import kept_share, pair_keys
-from reformer_core.autograd import differentiable_once
-from reformer_core.bucketing import BucketPlan
+from reformer_core.attention.rule import Rule, accumulated_in
 
 # How many scores exist at once: a few megabytes keep a processor's cache warm, while a GPU wants
 # all of its multiprocessors busy.
@@ -24,61 +22,40 @@ _SCORES_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 26}
 _NUMBERS_IN_LINE = {"cpu": 1 << 21, "cuda": 1 << 28}
 
 
-def chunked_lsh_attention(
+def attend(
     qk: Float[Tensor, "batch heads length d_head"],
     values: Float[Tensor, "batch heads length d_value"],
-    plan: BucketPlan,
-    *,
-    count_repeats: bool = False,
-    dropout: float = 0.0,
-    seed: int = 0,
-) -> Float[Tensor, "batch heads length d_value"]:
-    """Attend over the union of a plan's rounds, without ever holding length x length.
+    rule: Rule,
+) -> tuple[Float[Tensor, "batch heads length d_value"], Float[Tensor, "batch heads length"]]:
+    """Return the output and log_total = log sum exp(score), both in at least float32.
 
-    Equals `dense_lsh_attention`, values and gradients. Differentiable once.
+    log_total is -inf where a position sees nobody and attends to itself. No gradient flows.
     """
-    rule = _Rule(plan=plan, count_repeats=count_repeats, dropout=dropout, seed=seed)
-    with torch.autocast(qk.device.type, enabled=False):
-        return _UnionSoftmax.apply(qk, values, rule)
+    dtype = accumulated_in(qk, values)
+    out = values.new_empty(values.shape, dtype=dtype)
+    log_total = qk.new_empty(qk.shape[:3], dtype=dtype)
+    for heads in _Heads.groups(qk, values, rule):
+        heads.attend(out.flatten(0, 1)[heads.rows], log_total.flatten(0, 1)[heads.rows])
+    return out, log_total
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Rule:
-    """Who sees whom, and what that weighs."""
-
-    plan: BucketPlan
-    count_repeats: bool
-    dropout: float
-    seed: int
-
-
-class _UnionSoftmax(torch.autograd.Function):
-    """One softmax over the pairs seen in any round; nothing is kept per round."""
-
-    @staticmethod
-    def forward(ctx, qk: Tensor, values: Tensor, rule: _Rule) -> Tensor:
-        dtype = torch.promote_types(torch.promote_types(qk.dtype, values.dtype), torch.float32)
-        out = values.new_empty(values.shape, dtype=dtype)
-        log_total = qk.new_empty(qk.shape[:3], dtype=dtype)
-        for heads in _Heads.groups(qk, values, rule):
-            heads.attend(out.flatten(0, 1)[heads.rows], log_total.flatten(0, 1)[heads.rows])
-        ctx.rule = rule
-        ctx.save_for_backward(qk, values, out, log_total)
-        return out.to(values.dtype)
-
-    @staticmethod
-    @differentiable_once
-    def backward(ctx, d_out: Tensor):
-        qk, values, out, log_total = ctx.saved_tensors
-        d_qk, d_values = qk.new_empty(qk.shape, dtype=out.dtype), torch.empty_like(out)
-        to_fill = [part.flatten(0, 1) for part in (d_qk, d_values)]
-        kept = [part.flatten(0, 1) for part in (out, log_total, d_out)]
-        with torch.autocast(qk.device.type, enabled=False):
-            for heads in _Heads.groups(qk, values, ctx.rule):
-                gradients = heads.gradients(*(part[heads.rows] for part in kept))
-                for whole, part in zip(to_fill, gradients, strict=True):
-                    whole[heads.rows] = part
-        return d_qk.to(qk.dtype), d_values.to(values.dtype), None
+def gradients(
+    d_out: Float[Tensor, "batch heads length d_value"],
+    qk: Float[Tensor, "batch heads length d_head"],
+    values: Float[Tensor, "batch heads length d_value"],
+    out: Float[Tensor, "batch heads length d_value"],
+    log_total: Float[Tensor, "batch heads length"],
+    rule: Rule,
+) -> tuple[Float[Tensor, "batch heads length d_head"], Float[Tensor, "batch heads length d_value"]]:
+    """Return the gradients of qk and values, in their dtypes, from what `attend` returned."""
+    d_qk, d_values = qk.new_empty(qk.shape, dtype=out.dtype), torch.empty_like(out)
+    to_fill = [part.flatten(0, 1) for part in (d_qk, d_values)]
+    kept = [part.flatten(0, 1) for part in (out, log_total, d_out)]
+    for heads in _Heads.groups(qk, values, rule):
+        parts = heads.gradients(*(part[heads.rows] for part in kept))
+        for whole, part in zip(to_fill, parts, strict=True):
+            whole[heads.rows] = part
+    return d_qk.to(qk.dtype), d_values.to(values.dtype)
 
 
 class _Heads:
@@ -88,11 +65,11 @@ class _Heads:
         self,
         qk: Float[Tensor, "rows length d_head"],
         values: Float[Tensor, "rows length d_value"],
-        rule: _Rule,
+        rule: Rule,
         rows: slice,
     ) -> None:
         plan = rule.plan
-        dtype = torch.promote_types(torch.promote_types(qk.dtype, values.dtype), torch.float32)
+        dtype = accumulated_in(qk, values)
         queries = qk[rows].to(dtype)
         self.rows, self.rule = rows, rule
         self.values = values[rows].to(dtype)
@@ -113,7 +90,7 @@ class _Heads:
             ]
 
     @classmethod
-    def groups(cls, qk: Tensor, values: Tensor, rule: _Rule) -> Iterator["_Heads"]:
+    def groups(cls, qk: Tensor, values: Tensor, rule: Rule) -> Iterator["_Heads"]:
         """Split the heads into groups whose lines fit the working memory."""
         batch, heads, length, d_head = qk.shape
         room = _NUMBERS_IN_LINE.get(qk.device.type, _NUMBERS_IN_LINE["cpu"])
