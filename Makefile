@@ -9,7 +9,7 @@ LESSONS = $(sort $(wildcard notebooks/[0-9]*.py))
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test notebooks pictures
+.PHONY: help lab test notebooks pictures bench measured
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -31,8 +31,15 @@ notebooks: $(VENV)/test.installed  ## make every .ipynb anew from its .py
 	    --ExecutePreprocessor.record_timing=False $(LESSONS:.py=.ipynb)
 	$(BIN)/python -m pytest tests/test_notebooks.py
 
-pictures: $(VENV)/test.installed  ## draw the README's pictures anew
+pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 	$(BIN)/python tools/draw_pictures.py
+
+bench:  ## measure every implementation, side by side, in an environment with the peers
+	@$(MAKE) --no-print-directory VENV=$(VENV)-bench measured
+
+# BENCH takes options, such as BENCH='--quick' or BENCH='--full --name my-machine'.
+measured: $(VENV)/bench.installed
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 # A torch that $(PYTHON) already has is used from where it is (tools/keep_torch.py), so the
 # constraints that pip reads are those of the environment, where that torch stands.
@@ -51,3 +58,7 @@ $(VENV)/lab.installed: $(INPUTS) | $(BIN)/pip
 $(VENV)/test.installed: $(INPUTS) | $(BIN)/pip
 	$(INSTALL) -r requirements.txt -e '.[test]'
 	touch $(VENV)/lab.installed $@
+
+$(VENV)/bench.installed: $(INPUTS) tests/benchmarks/requirements.txt | $(BIN)/pip
+	$(INSTALL) -r tests/benchmarks/requirements.txt
+	touch $@

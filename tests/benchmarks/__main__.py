@@ -1,0 +1,112 @@
+"""Measure every implementation side by side: `make bench`, or python -m tests.benchmarks."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+
+import torch
+
+from tests.benchmarks.case import Case, Part
+from tests.benchmarks.contestants import CONTESTANTS
+from tests.benchmarks.race import Hopeless, Outcome, Rules, race
+from tests.benchmarks.record import RESULTS, memory_bytes, new_record, run_of, write
+from tests.benchmarks.tables import summary
+
+GRIDS = {
+    "quick": [(length, 4) for length in (1024, 4096)],
+    "moderate": [(length, 4) for length in (1024, 4096, 16384, 65536)]
+    + [(length, n_hashes) for n_hashes in (1, 2, 8) for length in (4096, 16384)],
+    "full": [(1024 * 2**power, n_hashes) for power in range(7) for n_hashes in (1, 2, 4, 8)],
+}
+TRAINING = {"length": 4096, "n_hashes": 4, "n_heads": 4}
+PASSES: dict[Part, tuple[str, ...]] = {"attention": ("forward", "step"), "training": ("step",)}
+_SHARE_OF_MEMORY = 0.6
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure what the arguments say; return 1 where a contestant failed by a mistake."""
+    asked = _parser().parse_args(arguments)
+    if asked.check:
+        from tests.benchmarks.check import check  # needs the peers
+
+        return check()
+    rules = _rules(asked)
+    path = RESULTS / f"{asked.name or asked.device}.json"
+    record = new_record(asked.device, {"grid": asked.grid, "dtype": asked.dtype, **vars(rules)})
+    hopeless = Hopeless()
+    failed = []
+    for case in _cases(asked):
+        print(f"\n{case}", flush=True)
+        for outcome in race(case, _keys(case.part, asked.only), PASSES[case.part], rules, hopeless):
+            record["runs"].append(run_of(case, outcome))
+            failed += [outcome] if outcome.cause == "failed" else []
+            print(f"  {outcome}", flush=True)
+        write(record, path)
+    print(f"\n{summary(path)}\n\n{path.relative_to(RESULTS.parents[2])}")
+    for outcome in failed:
+        print(f"error: {outcome}", file=sys.stderr)
+    return int(bool(failed))
+
+
+def _cases(asked: argparse.Namespace) -> Iterator[Case]:
+    """Yield the cases of the chosen grid, short before long."""
+    for length, n_hashes in sorted(GRIDS[asked.grid]):
+        if asked.lengths is None or length in asked.lengths:
+            yield Case(length=length, n_hashes=n_hashes, device=asked.device, dtype=asked.dtype)
+    if asked.training:
+        yield Case(part="training", **TRAINING, device=asked.device)
+
+
+def _keys(part: Part, only: list[str] | None) -> list[str]:
+    """Return who takes part."""
+    return [key for key in CONTESTANTS[part] if only is None or key in only]
+
+
+def _rules(asked: argparse.Namespace) -> Rules:
+    """Turn the arguments into limits."""
+    if asked.memory is not None:
+        limit = int(asked.memory * 2**30)
+    else:
+        on_cuda = asked.device == "cuda"
+        total = torch.cuda.mem_get_info()[1] if on_cuda else memory_bytes() or Rules.memory_bytes
+        limit = int(_SHARE_OF_MEMORY * total)
+    return Rules(
+        repeats=asked.repeats,
+        seconds=asked.seconds,
+        limit_s=asked.limit,
+        memory_bytes=limit,
+        threads=asked.threads,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    grid = parser.add_mutually_exclusive_group()
+    for name, about in (("quick", "minutes"), ("full", "hours; without either, about half of one")):
+        grid.add_argument(
+            f"--{name}", dest="grid", action="store_const", const=name, help=f"takes {about}"
+        )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    keys = sorted({key for entries in CONTESTANTS.values() for key in entries})
+    for option, about in (
+        ("lengths", {"type": int, "nargs": "+", "help": "of the grid's lengths only these"}),
+        ("only", {"nargs": "+", "choices": keys, "help": "only these contestants"}),
+        ("name", {"help": "of the file in tests/benchmarks/results; default: the device"}),
+        ("device", {"default": device, "choices": ("cpu", "cuda")}),
+        ("dtype", {"default": "float32", "choices": ("float32", "bfloat16", "float16")}),
+        ("threads", {"type": int, "default": os.cpu_count(), "help": "default: every core"}),
+        ("repeats", {"type": int, "default": Rules.repeats, "help": "at most"}),
+        ("seconds", {"type": float, "default": Rules.seconds, "help": "for repeats, at most"}),
+        ("limit", {"type": float, "default": Rules.limit_s, "help": "seconds a run may take"}),
+        ("memory", {"type": float, "help": "GiB a run may take; default: 60 % of the machine"}),
+    ):
+        parser.add_argument(f"--{option}", **about)
+    parser.add_argument("--training", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--check", action="store_true", help="compare the peers with oracles")
+    parser.set_defaults(grid="moderate")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
