@@ -11,13 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from reformer_core import (
-    draw_rotations,
-    hash_generator,
-    hash_vectors,
-    lsh_attention,
-    plan_chunks,
-)
+from reformer_viz.measure.speed import hash_and_attend
 from tests.benchmarks.case import Case, Contestant, NotHereError, Ready, differentiable
 
 TILES_AT_ONCE = 64
@@ -27,17 +21,17 @@ TILES_AT_ONCE = 64
 def prepare_ours(case: Case, count_repeats: bool = False) -> Ready:
     """Ready this project's attention, with new rotations every time as in training."""
     qk, values = case.qk_and_values(1, case.n_heads, case.length, case.d_head)
-    n_buckets = case.n_buckets()
     steps = itertools.count()
 
     def attend() -> Tensor:
-        generator = hash_generator(0, 0, next(steps))
-        rotations = draw_rotations(case.n_hashes, case.n_heads, case.d_head, n_buckets, generator)
-        buckets = hash_vectors(qk, rotations.to(qk), n_buckets)
-        plan = plan_chunks(
-            buckets, chunk_length=case.chunk_length, causal=True, n_buckets=n_buckets
+        return hash_and_attend(
+            qk,
+            values,
+            n_hashes=case.n_hashes,
+            chunk_length=case.chunk_length,
+            count_repeats=count_repeats,
+            step=next(steps),
         )
-        return lsh_attention(qk, values, plan, count_repeats=count_repeats)
 
     return differentiable(attend, qk, values)
 

@@ -1,0 +1,139 @@
+"""What the README says about speed, made from a file of results and from nothing else."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from reformer_viz.measure.memory import in_units
+from reformer_viz.measure.speed import (
+    SpeedMeasurement,
+    TrainingSteps,
+    read_speed,
+    read_training_steps,
+)
+
+_MISSING = "-"
+
+
+def seconds(value: float) -> str:
+    """Write a time as a reader compares it."""
+    if not np.isfinite(value):
+        return _MISSING
+    return f"{value * 1000:,.0f} ms" if value < 9.9995 else f"{value:,.1f} s"
+
+
+def memory(value: float) -> str:
+    """Write a number of bytes."""
+    return in_units(value) if np.isfinite(value) else _MISSING
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Lay out a Markdown table; the first column is text, the others are numbers."""
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def reference(measurement: SpeedMeasurement, row: int) -> int | None:
+    """Return the row of ours that a contestant is compared with: the one of its semantics."""
+    contestant = measurement.contestants[row]
+    same = measurement.rows("ours", bool(contestant.counts_repeats))
+    return same[0] if same and contestant.kind != "ours" else None
+
+
+def attention_table(measurement: SpeedMeasurement) -> str:
+    """Tabulate everybody's step at the main number of rounds, with ratios to ours."""
+    place = measurement.main_round()
+    fastest = measurement.step.fastest[:, place]
+    at = memory_place(measurement)
+    head = [
+        f"{measurement.n_hashes[place]} rounds",
+        *(f"{length:,} tokens" for length in measurement.lengths),
+        f"extra memory at {measurement.lengths[at]:,}",
+        "time grows with",
+    ]
+    rows = []
+    for row, contestant in enumerate(measurement.contestants):
+        times = [
+            seconds(time) + _ratio(measurement, row, fastest[:, column])
+            for column, time in enumerate(fastest[row])
+        ]
+        extra = memory(measurement.step.extra_bytes[row, place, at])
+        power = measurement.exponents()[row, place]
+        grows = f"length^{power:.2f}" if np.isfinite(power) else _MISSING
+        cells = [contestant.label, *times, extra, grows]
+        is_ours = contestant.kind == "ours"
+        rows.append([f"**{cell}**" if is_ours else cell for cell in cells])
+    return table(head, rows)
+
+
+def memory_place(measurement: SpeedMeasurement) -> int:
+    """Return the place of the greatest length at which ours and every peer's memory is known."""
+    extra = measurement.step.extra_bytes[:, measurement.main_round()]
+    known = np.isfinite(extra[measurement.rows("ours") + measurement.rows("peer")]).sum(0)
+    return int(np.flatnonzero(known == known.max())[-1])
+
+
+def _ratio(measurement: SpeedMeasurement, row: int, times: np.ndarray) -> str:
+    """Write how many times ours a time is; times are those of everybody at one length."""
+    ours = reference(measurement, row)
+    if ours is None or not np.isfinite(times[[row, ours]]).all():
+        return ""
+    return f" ({times[row] / times[ours]:.1f}x)"
+
+
+def training_table(steps: TrainingSteps) -> str:
+    """Tabulate one training step of the whole model, with ratios to ours."""
+    head = ["one training step", "time", "against ours", "extra memory"]
+    (ours,) = (time for c, time in zip(steps.contestants, steps.fastest) if c.kind == "ours")
+    rows = []
+    for contestant, time, extra in zip(
+        steps.contestants, steps.fastest, steps.extra_bytes, strict=True
+    ):
+        is_ours = contestant.kind == "ours"
+        ratio = "" if is_ours else f"{time / ours:.2f}x"
+        cells = [contestant.label, seconds(time), ratio, memory(extra)]
+        rows.append([f"**{cell}**" if is_ours and cell else cell for cell in cells])
+    return table(head, rows)
+
+
+def skipped(record: dict, n_hashes: int) -> list[str]:
+    """Say whom the table misses at some length, and why."""
+    labels = {said["key"]: said["label"] for said in record["contestants"]["attention"]}
+    return [
+        f"{labels[run['contestant']]} at {run['length']:,}: {run['skipped']}"
+        for run in record["runs"]
+        if run["skipped"] and run["part"] == "attention" and run["pass"] == "step"
+        if run["n_hashes"] == n_hashes
+    ]
+
+
+def about(record: dict, measurement: SpeedMeasurement) -> str:
+    """Say what was measured, on what and when."""
+    versions, repeats = record["versions"], [len(run["seconds"]) for run in record["runs"]]
+    named = ", ".join(
+        f"{name} {versions[name]}"
+        for name in ("torch", "reformer-pytorch", "transformers")
+        if versions.get(name)
+    )
+    return (
+        f"{measurement.machine}; {named}; commit {versions.get('commit')}, {record['date']}. "
+        f"Forward and backward with hashing and sorting, {record['settings']['dtype']}, 8 heads of "
+        f"64, chunks of 64, causal, within buckets; the fastest of up to {max(repeats)} repeats, "
+        f"everybody's taken in turn."
+    )
+
+
+def summary(path: Path) -> str:
+    """Return all tables of a file of results as Markdown."""
+    record, steps = json.loads(path.read_text()), read_training_steps(path)
+    parts = []
+    if any(run["part"] == "attention" and run["seconds"] for run in record["runs"]):
+        measurement = read_speed(path)
+        parts += [about(record, measurement), attention_table(measurement)]
+        missing = skipped(record, int(measurement.n_hashes[measurement.main_round()]))
+        parts += [f"Not measured: {'; '.join(missing)}."] if missing else []
+        parts.append(measurement.describe())
+    if steps is not None:
+        parts.append(training_table(steps))
+    return "\n\n".join(parts)
