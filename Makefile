@@ -33,6 +33,7 @@ notebooks: $(VENV)/test.installed  ## make every .ipynb anew from its .py
 
 pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 	$(BIN)/python tools/draw_pictures.py
+	$(BIN)/python -m tests.benchmarks.readme
 
 bench:  ## measure every implementation, side by side, in an environment with the peers
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench measured

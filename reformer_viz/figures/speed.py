@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from reformer_viz.measure.memory import in_units
-from reformer_viz.measure.speed import SpeedMeasurement
+from reformer_viz.measure.speed import SpeedMeasurement, in_rounds
 from reformer_viz.style import INK, MUTED, PALETTE, RC, SHADE, dress, new_figure
 
 _COLOURS = {
@@ -59,7 +59,7 @@ def _draw_everybody(axes: Axes, measurement: SpeedMeasurement) -> None:
     """Draw every contestant's time at the main number of rounds."""
     _draw_all(axes, measurement, measurement.step.fastest)
     n_hashes = measurement.n_hashes[measurement.main_round()]
-    dress(axes, f"Forward and backward, {_rounds(n_hashes)}", "tokens")
+    dress(axes, f"Forward and backward, {in_rounds(n_hashes)}", "tokens")
 
 
 def _draw_memory(axes: Axes, measurement: SpeedMeasurement) -> None:
@@ -68,7 +68,7 @@ def _draw_memory(axes: Axes, measurement: SpeedMeasurement) -> None:
     axes.yaxis.set_major_locator(LogLocator(base=4, numticks=20))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value)))
     n_hashes = measurement.n_hashes[measurement.main_round()]
-    dress(axes, f"Extra memory, {_rounds(n_hashes)}", "tokens")
+    dress(axes, f"Extra memory, {in_rounds(n_hashes)}", "tokens")
 
 
 def _draw_all(
@@ -98,7 +98,7 @@ def _draw_rounds(axes: Axes, measurement: SpeedMeasurement) -> None:
         _draw(axes, measurement, with_full, _COLOURS["full"][0], "full", label)
     for row in ours:
         for place, n_hashes in enumerate(measurement.n_hashes):
-            times, label = fastest[row, place], _rounds(n_hashes)
+            times, label = fastest[row, place], in_rounds(n_hashes)
             _draw(axes, measurement, times, _COLOURS["ours"][0], "ours", label)
             _name_end(axes, measurement.lengths, times, label)
     names = [measurement.contestants[row].label for row in ours + full[:1]]
@@ -169,10 +169,6 @@ def _label_seconds(axes: Axes) -> None:
             lambda value, _: f"{value * 1000:,.3g} ms" if value < 0.999 else f"{value:,.0f} s"
         )
     )
-
-
-def _rounds(n_hashes: int) -> str:
-    return "1 round" if n_hashes == 1 else f"{n_hashes} rounds"
 
 
 def _tokens(length: float) -> str:

@@ -117,49 +117,84 @@ class SpeedMeasurement:
         """Say in a few sentences what the curves show."""
         place = self.main_round()
         said = [self._against_peers(counts_repeats, place) for counts_repeats in (False, True)]
-        return " ".join([sentence for sentence in said if sentence] + [self._growth(place)])
+        for row in self.rows("ours")[:1]:
+            said += [self._against_bound(row, place), self._against_full(row, place)]
+        return " ".join(sentence for sentence in [*said, self._growth(place)] if sentence)
 
     def _against_peers(self, counts_repeats: bool, place: int) -> str:
-        """Compare ours with the best peer where both were measured at the greatest length."""
-        ours = self.rows("ours", counts_repeats)
-        if not ours:
+        """Compare ours with the best peer at the greatest length that both were measured at."""
+        for row in self.rows("ours", counts_repeats)[:1]:
+            mine, theirs = self.step.fastest[row, place], self.best_peer(counts_repeats)[place]
+            for at in _last_of_both(mine, theirs):
+                how = "repeats counted" if counts_repeats else "each pair once"
+                memory = self._memory_against_peers(row, counts_repeats, (place, at))
+                return (
+                    f"With {how}, a forward and backward pass over {self.lengths[at]:,} tokens in "
+                    f"{in_rounds(self.n_hashes[place])} takes {in_seconds(mine[at])}, "
+                    f"{theirs[at] / mine[at]:.1f} times less than the fastest peer's{memory}."
+                )
+        return ""
+
+    def _memory_against_peers(self, row: int, counts_repeats: bool, at: tuple[int, int]) -> str:
+        """Compare the memory of ours with that of the peer that needs least."""
+        mine = self.step.extra_bytes[row][at]
+        theirs = self.best_peer(counts_repeats, "extra_bytes")[at]
+        if not np.isfinite([mine, theirs]).all():
             return ""
-        mine, theirs = self.step.fastest[ours[0], place], self.best_peer(counts_repeats)[place]
-        both = np.flatnonzero(np.isfinite(mine) & np.isfinite(theirs))
-        if not both.size:
-            return ""
-        at = both[-1]
-        bytes_of = [
-            memory[place, at]
-            for memory in (
-                self.step.extra_bytes[ours[0]],
-                self.best_peer(counts_repeats, "extra_bytes"),
-            )
-        ]
-        memory = (
-            f", with {in_units(bytes_of[0])} of extra memory against {in_units(bytes_of[1])}"
-            if np.isfinite(bytes_of).all()
-            else ""
-        )
-        how = "repeats counted" if counts_repeats else "each pair once"
-        return (
-            f"With {how}, a forward and backward pass over {self.lengths[at]:,} tokens in "
-            f"{self.n_hashes[place]} rounds is {theirs[at] / mine[at]:.1f} times faster than the "
-            f"fastest peer's{memory}."
-        )
+        return f", and {in_units(mine)} of extra memory against at least {in_units(theirs)}"
+
+    def _against_bound(self, row: int, place: int) -> str:
+        """Compare ours with the work that no implementation of whole tiles avoids."""
+        for bound in self.rows("bound")[:1]:
+            mine, least = self.step.fastest[row, place], self.step.fastest[bound, place]
+            for at in _last_of_both(mine, least):
+                return (
+                    f"At {self.lengths[at]:,} tokens {self.contestants[row].label} takes "
+                    f"{mine[at] / least[at]:.2f} times as long as {self.contestants[bound].label}."
+                )
+        return ""
+
+    def _against_full(self, row: int, place: int) -> str:
+        """Say from which measured length on ours is faster than full attention."""
+        for full in self.rows("full")[:1]:
+            mine, theirs = self.step.fastest[row, place], self.step.fastest[full, place]
+            slower = np.flatnonzero(np.isfinite(mine) & np.isfinite(theirs) & (mine >= theirs))
+            start = slower[-1] + 1 if slower.size else 0
+            if _last_of_both(mine[start:], theirs[start:]):
+                return f"It is faster than full attention from {self.lengths[start]:,} tokens on."
+            return "It is not faster than full attention at any of these lengths."
+        return ""
 
     def _growth(self, place: int) -> str:
         """Say how the times of ours, and of full attention, grow."""
         exponents = self.exponents()[:, place]
         said = [
-            f"that of {self.contestants[row].label} with the power {exponents[row]:.2f}"
+            f"{exponents[row]:.2f} ({self.contestants[row].label})"
             for row in self.rows("ours") + self.rows("full")
             if np.isfinite(exponents[row])
         ]
         start = self.lengths[(len(self.lengths) - 1) // 2]
         if not said:
             return f"Too few lengths from {start:,} on were measured to say how time grows."
-        return f"From {start:,} to {self.lengths[-1]:,} tokens time grows: {', '.join(said)}."
+        return (
+            f"From {start:,} to {self.lengths[-1]:,} tokens time grows with a power of the length: "
+            f"{', '.join(said)}."
+        )
+
+
+def in_rounds(n_hashes: int) -> str:
+    """Write a number of rounds."""
+    return "1 round" if n_hashes == 1 else f"{n_hashes} rounds"
+
+
+def in_seconds(seconds: float) -> str:
+    """Write a time, in milliseconds where it is short."""
+    return f"{seconds * 1000:,.0f} ms" if seconds < 9.9995 else f"{seconds:,.1f} s"
+
+
+def _last_of_both(one: np.ndarray, other: np.ndarray) -> list[int]:
+    """Return the last place where both were measured, or nothing."""
+    return np.flatnonzero(np.isfinite(one) & np.isfinite(other))[-1:].tolist()
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:
@@ -321,9 +356,7 @@ def read_speed(path: str | Path) -> SpeedMeasurement:
     lengths, n_hashes = (sorted({run[name] for run in timed}) for name in ("length", "n_hashes"))
     present = {run["contestant"] for run in timed}
     contestants = tuple(
-        Contestant(**said)
-        for said in record["contestants"]["attention"]
-        if said["key"] in present
+        Contestant(**said) for said in record["contestants"]["attention"] if said["key"] in present
     )
     places = [[contestant.key for contestant in contestants], n_hashes, lengths]
     forward, step = (

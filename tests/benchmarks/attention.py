@@ -197,11 +197,11 @@ ATTENTION = (
     ),
     Contestant(
         key="lucidrains_own_buckets",
-        label="lucidrains, its own half as many buckets",
+        label="lucidrains as installed",
         kind="peer",
         counts_repeats=True,
         prepare=lambda case: prepare_lucidrains(case, own_buckets=True),
-        note="length / chunk buckets, which is what it does unless it is changed",
+        note="length / chunk buckets, half of everybody's, which nobody can tell it otherwise",
     ),
     Contestant(
         key="hugging_face",

@@ -33,9 +33,7 @@ def lucidrains_error(**how: bool) -> float:
     n_buckets = CASE.length // CASE.chunk_length * (1 if how.get("own_buckets") else 2)
     buckets = numbered.view(1, CASE.n_heads, CASE.n_hashes, CASE.length) % n_buckets
     assert int(buckets.max()) >= n_buckets // 2, "all of the buckets are used"
-    plan = plan_chunks(
-        buckets, chunk_length=CASE.chunk_length, causal=True, n_buckets=n_buckets
-    )
+    plan = plan_chunks(buckets, chunk_length=CASE.chunk_length, causal=True, n_buckets=n_buckets)
     scaled = qk[None] / CASE.d_head**0.5  # the keys are of unit length all the same
     wanted = dense_lsh_attention(
         scaled, values[None], plan, count_repeats=not how.get("once", False)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -116,7 +116,7 @@ class Runner:
     def __init__(self, key: str, case: Case, rules: Rules) -> None:
         orders = Orders(key=key, case=case, threads=rules.threads, memory_bytes=rules.memory_bytes)
         self._limit_s = rules.limit_s
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115: closed in __exit__
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.worker", orders.to_json()],
             cwd=ROOT,
@@ -139,8 +139,9 @@ class Runner:
     def run(self, which: str) -> dict[str, Any]:
         """Ask for one run and return the answer; whoever has ended gives the same one for ever."""
         if self._end is None:
-            self._process.stdin.write(which + "\n")
-            self._process.stdin.flush()
+            with suppress(BrokenPipeError):  # it is dead: reading tells
+                self._process.stdin.write(which + "\n")
+                self._process.stdin.flush()
             return self._note(self._read(self._limit_s))
         return self._end
 

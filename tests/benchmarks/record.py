@@ -1,4 +1,4 @@
-"""What a benchmark leaves behind: one JSON file that says who, where, when, and every single time."""
+"""What a benchmark leaves behind: a JSON file that says who, where and when, and every time."""
 
 import json
 import os
@@ -105,6 +105,7 @@ def run_of(case: Case, outcome: Outcome) -> dict[str, Any]:
         "seconds": outcome.seconds,
         "extra_bytes": outcome.extra_bytes,
         "skipped": outcome.skipped,
+        "cause": outcome.cause,
     }
 
 

@@ -9,6 +9,8 @@ from reformer_viz.measure.memory import in_units
 from reformer_viz.measure.speed import (
     SpeedMeasurement,
     TrainingSteps,
+    in_rounds,
+    in_seconds,
     read_speed,
     read_training_steps,
 )
@@ -18,9 +20,7 @@ _MISSING = "-"
 
 def seconds(value: float) -> str:
     """Write a time as a reader compares it."""
-    if not np.isfinite(value):
-        return _MISSING
-    return f"{value * 1000:,.0f} ms" if value < 9.9995 else f"{value:,.1f} s"
+    return in_seconds(value) if np.isfinite(value) else _MISSING
 
 
 def memory(value: float) -> str:
@@ -47,7 +47,7 @@ def attention_table(measurement: SpeedMeasurement) -> str:
     fastest = measurement.step.fastest[:, place]
     at = memory_place(measurement)
     head = [
-        f"{measurement.n_hashes[place]} rounds",
+        in_rounds(measurement.n_hashes[place]),
         *(f"{length:,} tokens" for length in measurement.lengths),
         f"extra memory at {measurement.lengths[at]:,}",
         "time grows with",
@@ -85,42 +85,48 @@ def _ratio(measurement: SpeedMeasurement, row: int, times: np.ndarray) -> str:
 def training_table(steps: TrainingSteps) -> str:
     """Tabulate one training step of the whole model, with ratios to ours."""
     head = ["one training step", "time", "against ours", "extra memory"]
-    (ours,) = (time for c, time in zip(steps.contestants, steps.fastest) if c.kind == "ours")
+    ours = [
+        time
+        for contestant, time in zip(steps.contestants, steps.fastest, strict=True)
+        if contestant.kind == "ours"
+    ]
     rows = []
     for contestant, time, extra in zip(
         steps.contestants, steps.fastest, steps.extra_bytes, strict=True
     ):
         is_ours = contestant.kind == "ours"
-        ratio = "" if is_ours else f"{time / ours:.2f}x"
+        ratio = f"{time / ours[0]:.2f}x" if ours and not is_ours else ""
         cells = [contestant.label, seconds(time), ratio, memory(extra)]
         rows.append([f"**{cell}**" if is_ours and cell else cell for cell in cells])
     return table(head, rows)
 
 
 def skipped(record: dict, n_hashes: int) -> list[str]:
-    """Say whom the table misses at some length, and why."""
+    """Say whom the table misses, where, and why."""
     labels = {said["key"]: said["label"] for said in record["contestants"]["attention"]}
-    return [
-        f"{labels[run['contestant']]} at {run['length']:,}: {run['skipped']}"
-        for run in record["runs"]
-        if run["skipped"] and run["part"] == "attention" and run["pass"] == "step"
-        if run["n_hashes"] == n_hashes
-    ]
+    said = {}
+    for run in record["runs"]:
+        is_in_table = (run["part"], run["pass"], run["n_hashes"]) == ("attention", "step", n_hashes)
+        if is_in_table and run["skipped"]:
+            where = "" if run["cause"] == "absent" else f" at {run['length']:,} tokens"
+            said[f"{labels[run['contestant']]}{where}: {run['skipped']}"] = None
+    return list(said)
 
 
 def about(record: dict, measurement: SpeedMeasurement) -> str:
     """Say what was measured, on what and when."""
-    versions, repeats = record["versions"], [len(run["seconds"]) for run in record["runs"]]
+    versions, settings = record["versions"], record["settings"]
     named = ", ".join(
         f"{name} {versions[name]}"
         for name in ("torch", "reformer-pytorch", "transformers")
-        if versions.get(name)
+        if versions[name]
     )
     return (
-        f"{measurement.machine}; {named}; commit {versions.get('commit')}, {record['date']}. "
-        f"Forward and backward with hashing and sorting, {record['settings']['dtype']}, 8 heads of "
-        f"64, chunks of 64, causal, within buckets; the fastest of up to {max(repeats)} repeats, "
-        f"everybody's taken in turn."
+        f"{'A quick run' if settings['grid'] == 'quick' else 'Measured'} on {record['date']}: "
+        f"{measurement.machine}; {named}; commit {versions['commit']}. "
+        f"A pass is forward and backward with hashing and sorting, {settings['dtype']}, 8 heads of "
+        f"64, chunks of 64, causal; times are the fastest of up to {settings['repeats']}, "
+        f"everybody's taken in turn. In brackets: how many times ours."
     )
 
 

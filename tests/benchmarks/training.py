@@ -110,9 +110,7 @@ def floor_layers(case: Case) -> nn.ModuleList:
     layers = nn.ModuleList()
     for layer in range(N_LAYERS):
         layers.append(Projections(case.n_heads * case.d_head, LAYERS[layer % len(LAYERS)]))
-        layers.append(
-            nn.Sequential(nn.Linear(D_MODEL, D_FF), nn.GELU(), nn.Linear(D_FF, D_MODEL))
-        )
+        layers.append(nn.Sequential(nn.Linear(D_MODEL, D_FF), nn.GELU(), nn.Linear(D_FF, D_MODEL)))
     return layers.to(case.device)
 
 

@@ -135,6 +135,8 @@ def reason_of(error: Exception, memory_bytes: int) -> dict[str, str]:
     """Say why a contestant has no numbers: it is absent, met a limit, or failed."""
     if isinstance(error, NotHereError):
         return {"absent": str(error)}
+    if isinstance(error, ModuleNotFoundError):
+        return {"absent": f"{error.name} is not installed"}
     if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
         return {"limit": f"needs more than {memory_bytes / 2**30:.3g} GiB"}
     said = (str(error).splitlines() or [""])[0]
