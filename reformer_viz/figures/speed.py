@@ -1,5 +1,7 @@
 """Draw time, and memory where it is known, against length: the paper's Figure 5."""
 
+from numbers import Real
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +23,7 @@ _LOOKS = {
     "full": {"marker": "^", "linewidth": 1.2, "zorder": 3},
     "bound": {"linestyle": "--", "linewidth": 1.2, "zorder": 2},
 }
+_MANY_DECADES = 1000
 _SMALL = RC["font.size"] - 1
 
 
@@ -35,15 +38,14 @@ def plot_speed(measurement: SpeedMeasurement) -> Figure:
     knows_memory = bool(np.isfinite(measurement.step.extra_bytes).any())
     figure = new_figure(10.2 if knows_memory else 7.4, 4.2)
     panels = figure.subplots(1, 3 if knows_memory else 2)
+    panels[0].sharey(panels[1])
     _draw_everybody(panels[0], measurement)
     _draw_rounds(panels[1], measurement)
     if knows_memory:
         _draw_memory(panels[2], measurement)
     for axes in panels:
         _scale(axes, measurement.lengths)
-    for axes in panels[:2]:
-        _label_seconds(axes)
-    panels[0].sharey(panels[1])
+    _label_seconds(panels[1])
     figure.legend(
         *panels[0].get_legend_handles_labels(),
         loc="outside lower center",
@@ -162,15 +164,17 @@ def _scale(axes: Axes, lengths: np.ndarray) -> None:
 
 
 def _label_seconds(axes: Axes) -> None:
-    """Write times in milliseconds and seconds."""
-    axes.yaxis.set_major_locator(LogLocator(base=10, numticks=20))
+    """Write times in milliseconds and seconds, between decades too where there are few of them."""
+    low, high = axes.get_ylim()
+    subs = (1.0,) if high > _MANY_DECADES * low else (1.0, 2.0, 5.0)
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=subs, numticks=20))
     axes.yaxis.set_major_formatter(
         FuncFormatter(
-            lambda value, _: f"{value * 1000:,.3g} ms" if value < 0.999 else f"{value:,.0f} s"
+            lambda value, _: f"{value * 1000:,.3g} ms" if value < 0.999 else f"{value:,.3g} s"
         )
     )
 
 
-def _tokens(length: float) -> str:
+def _tokens(length: Real) -> str:
     """Write a length in as few characters as a tick has room for."""
     return f"{length / 1024:.0f}k" if length >= 1024 and length % 1024 == 0 else f"{length:.0f}"

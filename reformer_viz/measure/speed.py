@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -182,12 +183,12 @@ class SpeedMeasurement:
         )
 
 
-def in_rounds(n_hashes: int) -> str:
+def in_rounds(n_hashes: Integral) -> str:
     """Write a number of rounds."""
     return "1 round" if n_hashes == 1 else f"{n_hashes} rounds"
 
 
-def in_seconds(seconds: float) -> str:
+def in_seconds(seconds: Real) -> str:
     """Write a time, in milliseconds where it is short."""
     return f"{seconds * 1000:,.0f} ms" if seconds < 9.9995 else f"{seconds:,.1f} s"
 

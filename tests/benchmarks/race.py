@@ -116,7 +116,7 @@ class Runner:
     def __init__(self, key: str, case: Case, rules: Rules) -> None:
         orders = Orders(key=key, case=case, threads=rules.threads, memory_bytes=rules.memory_bytes)
         self._limit_s = rules.limit_s
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115: closed in __exit__
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.worker", orders.to_json()],
             cwd=ROOT,
