@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
         from tests.benchmarks.check import check  # needs the peers
 
         return check()
+    if asked.device == "cuda" and not torch.cuda.is_available():
+        print("error: device cuda needs a GPU that torch sees: say --device cpu", file=sys.stderr)
+        return 2
     rules = _rules(asked)
     path = RESULTS / f"{asked.name or asked.device}.json"
     record = new_record(asked.device, {"grid": asked.grid, "dtype": asked.dtype, **vars(rules)})

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from reformer_viz.measure.speed import hash_and_attend
 from tests.benchmarks.case import Case, Contestant, NotHereError, Ready, differentiable
 
 TILES_AT_ONCE = 64
@@ -20,6 +19,8 @@ TILES_AT_ONCE = 64
 
 def prepare_ours(case: Case, count_repeats: bool = False) -> Ready:
     """Ready this project's attention, with new rotations every time as in training."""
+    from reformer_viz.measure.speed import hash_and_attend  # brings pictures: only ours waits
+
     qk, values = case.qk_and_values(1, case.n_heads, case.length, case.d_head)
     steps = itertools.count()
 

@@ -1,0 +1,455 @@
+"""The benchmark's own logic, with this project's contestants: no peer needs to be installed."""
+
+import json
+import platform
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from reformer_viz.measure.speed import SCHEMA, read_speed, read_training_steps
+from tests.benchmarks import __main__ as command
+from tests.benchmarks import race as racing
+from tests.benchmarks import readme, record, tables, training, worker
+from tests.benchmarks.attention import prepare_products
+from tests.benchmarks.case import Case, NotHereError, Ready
+from tests.benchmarks.contestants import CONTESTANTS
+from tests.benchmarks.race import Hopeless, Outcome, Rules, Runner, in_turn, race, repeats_of
+from tests.benchmarks.worker import Orders, ProcessMemory, kilobytes, reason_of, serve
+
+TINY = Case(length=40, n_hashes=2, n_heads=2, d_head=8, chunk_length=8)
+RULES = Rules(repeats=2, seconds=60, limit_s=120, memory_bytes=2**30, threads=1)
+MIB = 2**20
+
+
+# ------------------------------------------------------------------------ turns and limits
+
+
+def test_everybody_runs_as_often_as_said_and_spread_over_the_whole_race():
+    repeats = {"fast": 7, "slow": 2, "never": 0, "middling": 3}
+    turns = list(in_turn(repeats))
+    assert {key: turns.count(key) for key in repeats} == repeats
+    for key, n in repeats.items():
+        places = [place for place, turn in enumerate(turns) if turn == key]
+        gaps = [after - before for before, after in pairwise(places)]
+        assert all(abs(gap - len(turns) / n) < 3 for gap in gaps)
+    assert list(in_turn({})) == list(in_turn({"never": 0})) == []
+
+
+def test_equally_many_repeats_are_strictly_in_turn():
+    assert list(in_turn({"a": 2, "b": 2})) == ["a", "b", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("first_s", "repeats"), [(0, 7), (0.001, 7), (5, 4), (20, 1), (59, 1), (61, 0)]
+)
+def test_repeats_fit_into_the_seconds_that_are_allowed_but_one_may_always(first_s, repeats):
+    assert repeats_of(first_s, Rules(repeats=7, seconds=20)) == repeats
+
+
+def test_an_outcome_keeps_the_highest_memory_and_says_the_times():
+    outcome = Outcome("a", "step")
+    for seconds, extra in ((3.0, None), (1.0, 5 * MIB), (2.0, 4 * MIB)):
+        outcome.seconds.append(outcome.take({"seconds": seconds, "extra_bytes": extra}))
+    assert outcome.extra_bytes == 5 * MIB
+    assert outcome.skipped is outcome.cause is None
+    said = str(outcome)
+    assert all(part in said for part in ("min    1.000 s", "median    2.000 s", "5 MiB", "of 3"))
+
+
+@pytest.mark.parametrize("cause", ["absent", "limit", "failed"])
+def test_an_outcome_without_numbers_says_why(cause):
+    outcome = Outcome("a", "step")
+    assert outcome.take({cause: "for a reason"}) is None
+    assert (outcome.cause, outcome.skipped) == (cause, "for a reason")
+    assert f"{cause}: for a reason" in str(outcome)
+
+
+@pytest.mark.parametrize(
+    ("length", "n_hashes", "is_tried"),
+    [(64, 4, False), (32, 2, True), (64, 2, True), (16, 8, True)],
+)
+def test_who_met_a_limit_is_not_asked_for_more(length, n_hashes, is_tried):
+    hopeless = Hopeless()
+    met = Case(length=32, n_hashes=4)
+    hopeless.add(met, Outcome("a", "step", skipped="too slow", cause="limit"))
+    case = Case(length=length, n_hashes=n_hashes)
+    known = hopeless.known(case, "a", "step")
+    assert (known is None) == is_tried
+    if known:
+        assert (known.cause, known.skipped) == ("limit", "too slow (32 tokens x 4 already)")
+
+
+def test_a_limit_is_remembered_for_its_contestant_pass_and_part_alone():
+    hopeless, case = Hopeless(), Case(length=32)
+    hopeless.add(case, Outcome("a", "step", skipped="too slow", cause="limit"))
+    hopeless.add(case, Outcome("b", "step", skipped="no such device", cause="absent"))
+    assert hopeless.known(case, "a", "step")
+    assert hopeless.known(case, "a", "forward") is None
+    assert hopeless.known(case, "b", "step") is None
+    assert hopeless.known(Case(part="training", length=32), "a", "step") is None
+
+
+# ------------------------------------------------------------------------------ one worker
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NotHereError("needs CUDA"), {"absent": "needs CUDA"}),
+        (ModuleNotFoundError("x", name="peer"), {"absent": "peer is not installed"}),
+        (MemoryError(), {"limit": "needs more than 1.5 GiB"}),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), None),
+        (RuntimeError("CUDA out of memory. Tried to"), None),
+        (ValueError("a rule\nand more"), {"failed": "ValueError: a rule"}),
+        (AssertionError(), {"failed": "AssertionError: "}),
+    ],
+)
+def test_a_reason_is_given_for_every_error(error, reason):
+    assert reason_of(error, 3 * 2**29) == (reason or {"limit": "needs more than 1.5 GiB"})
+
+
+def test_a_worker_loads_the_code_on_a_small_case_and_then_obeys_every_word(monkeypatch):
+    seen, answers = [], []
+
+    def prepare(case):
+        def did(what):
+            seen.append((what, case.length))
+
+        return Ready(
+            forward=lambda: did("forward"), step=lambda: did("step"), forget=lambda: did("forget")
+        )
+
+    entry = type("Entry", (), {"prepare": staticmethod(prepare)})
+    monkeypatch.setitem(CONTESTANTS["attention"], "fake", entry)
+    monkeypatch.setattr(worker, "limit_memory", lambda *_: seen.append("limit"))
+    orders = Orders(key="fake", case=Case(length=1000), threads=1, memory_bytes=1)
+    serve(orders, ["forward\n", "step\n", "step\n"], answers.append)
+    small, real = seen[: seen.index("limit")], seen[seen.index("limit") + 1 :]
+    assert [what for what, _ in small if what != "forget"] == ["forward", "step"]
+    assert {length for _, length in small} == {256}
+    assert real == [
+        (what, 1000) for name in ("forward", "step", "step") for what in ("forget", name, "forget")
+    ]
+    assert answers[0] == {"ready": True}
+    assert all(answer["seconds"] > 0 for answer in answers[1:])
+    assert len(answers) == 4
+
+
+def test_orders_survive_the_way_to_the_worker():
+    orders = Orders(key="full", case=TINY, threads=3, memory_bytes=5)
+    assert Orders.from_json(orders.to_json()) == orders
+
+
+def test_numbers_are_found_in_the_systems_status():
+    status = "Name:\tpython\nVmHWM:\t  123 kB\nVmRSS:\t   45 kB\n"
+    assert (kilobytes("VmHWM", status), kilobytes("VmSwap", status)) == (123, None)
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="only Linux tells a process its peak")
+def test_memory_is_what_a_run_adds_at_its_peak():
+    kept = np.ones(20 * MIB, dtype=np.int8)  # noqa: F841 (what is there before does not count)
+    memory = ProcessMemory()
+    if memory.before is None:
+        pytest.skip("this system does not let a process reset its peak")
+    passing = np.ones(40 * MIB, dtype=np.int8)
+    del passing
+    staying = np.ones(10 * MIB, dtype=np.int8)
+    assert 39 * MIB < memory.extra() < 48 * MIB
+    del staying
+    assert ProcessMemory().extra() < 8 * MIB
+
+
+def test_every_part_has_ours_and_keys_are_unique():
+    for part, entries in CONTESTANTS.items():
+        assert "ours" in {entry.kind for entry in entries.values()}, part
+        assert all(key == entry.key for key, entry in entries.items())
+    assert len({entry.label for entry in CONTESTANTS["attention"].values()}) == 9
+
+
+def test_the_bound_is_seven_products_of_every_whole_tile(monkeypatch):
+    products = []
+    monkeypatch.setattr(torch, "bmm", lambda a, b, out: products.append((*a.shape, b.shape[-1])))
+    case = Case(length=200 * 64, n_hashes=1, n_heads=1)
+    ready = prepare_products(case)
+    ready.step()
+    assert sorted(products[:7]) == sorted(
+        [(64, 64, 64, 128)] * 3 + [(64, 64, 128, 64)] * 2 + [(64, 128, 64, 64)] * 2
+    )
+    assert len(products) == 7 * 4  # 200 tiles in blocks of 64
+    products.clear()
+    ready.forward()
+    assert products[:2] == [(64, 64, 64, 128), (64, 64, 128, 64)]
+    assert len(products) == 2 * 4
+
+
+# --------------------------------------------------------------------- through real pipes
+
+
+def test_ours_is_measured_in_a_process_of_its_own():
+    keys = ["ours_once", "flash"]
+    outcomes = list(race(TINY, keys, ("forward", "step"), RULES, Hopeless()))
+    assert [(outcome.which, outcome.key) for outcome in outcomes] == [
+        (which, key) for which in ("forward", "step") for key in keys
+    ]
+    for ours, flash in (outcomes[:2], outcomes[2:]):
+        assert len(ours.seconds) == 2
+        assert min(ours.seconds) > 0
+        assert ours.skipped is None
+        assert (flash.cause, flash.skipped) == ("absent", "FlashAttention needs CUDA")
+
+
+def test_whoever_needs_too_much_memory_is_skipped_with_the_reason():
+    little = replace(RULES, memory_bytes=MIB)
+    with Runner("ours_once", Case(length=4096), little) as runner:
+        first = runner.run("step")
+        assert first == {"limit": "needs more than 0.000977 GiB"}
+        assert runner.run("forward") == first
+
+
+SLOW = "print('{}', flush=True); import time; time.sleep(60)"
+DEAD = "print('{}', flush=True); import os, sys; print('a\\nb', file=sys.stderr, flush=True); "
+
+
+@pytest.mark.parametrize(
+    ("code", "answer"),
+    [
+        (SLOW, {"limit": "takes longer than 1 s"}),
+        (DEAD + "os.kill(os.getpid(), 9)", {"limit": "was killed, as systems do when memory"}),
+        (DEAD + "os._exit(3)", {"failed": "ended with exit code 3: b"}),
+    ],
+)
+def test_whoever_is_slow_or_dead_gets_an_answer_made_for_it(monkeypatch, code, answer):
+    ready = code.format(json.dumps({"ready": True}))
+    monkeypatch.setattr(racing, "worker_command", lambda _: [sys.executable, "-c", ready])
+    with Runner("any", TINY, replace(RULES, limit_s=1 if code == SLOW else 60)) as runner:
+        ((cause, reason),) = runner.run("step").items()
+        assert reason.startswith(*answer.values())
+        assert cause in answer
+        assert runner.run("step") == {cause: reason}
+
+
+@pytest.mark.parametrize(("first_s", "times"), [(1, [2, 3]), (50, [50, 2]), (70, [70])])
+def test_a_first_run_counts_only_where_there_are_not_two_others(monkeypatch, first_s, times):
+    answers = iter([{"ready": 1}, *({"seconds": s, "extra_bytes": 1} for s in (first_s, 2, 3))])
+    monkeypatch.setattr(Runner, "_read", lambda *_: next(answers))
+    monkeypatch.setattr(racing, "worker_command", lambda _: ["cat"])
+    (outcome,) = race(TINY, ["any"], ["step"], RULES, Hopeless())
+    assert outcome.seconds == times
+
+
+@pytest.mark.parametrize(("key", "make"), [("ours", "our_model"), ("floor", "floor_layers")])
+def test_a_training_step_differentiates_every_weight_and_forgets_it(monkeypatch, key, make):
+    case = Case(part="training", length=48, n_hashes=1, n_heads=2, d_head=8, chunk_length=8)
+    model = getattr(training, make)(case)
+    monkeypatch.setattr(training, make, lambda _: model)
+    ready = CONTESTANTS["training"][key].prepare(case)
+    ready.forward()
+    assert {parameter.grad for parameter in model.parameters()} == {None}
+    ready.step()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+    ready.forget()
+    assert {parameter.grad for parameter in model.parameters()} == {None}
+
+
+@pytest.mark.parametrize("key", ["ours_once", "ours_repeats", "full"])
+def test_an_attention_step_differentiates_both_inputs_and_forgets_them(monkeypatch, key):
+    drawn = []
+    draw = Case.qk_and_values
+    monkeypatch.setattr(Case, "qk_and_values", lambda *a: drawn.extend(draw(*a)) or tuple(drawn))
+    ready = CONTESTANTS["attention"][key].prepare(TINY)
+    ready.forward()
+    assert [leaf.grad for leaf in drawn] == [None, None]
+    ready.step()
+    assert all(leaf.grad.abs().sum() > 0 for leaf in drawn)
+    ready.forget()
+    assert [leaf.grad for leaf in drawn] == [None, None]
+
+
+@pytest.fixture
+def small_grid(tmp_path, monkeypatch):
+    """Let the command measure 64 tokens in one round, and write beside the test."""
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+    monkeypatch.setitem(command.GRIDS, "quick", [(64, 1)])
+    return tmp_path / "mine.json"
+
+
+SMALL = ["--quick", "--no-training", "--threads", "1", "--repeats", "1", "--name", "mine"]
+
+
+def test_the_command_measures_writes_and_says_what_it_found(small_grid, capsys):
+    assert command.main([*SMALL, "--only", "products"]) == 0
+    content, said = json.loads(small_grid.read_text()), capsys.readouterr().out
+    assert [run["contestant"] for run in content["runs"]] == ["products"] * 2
+    assert content["settings"]["threads"] == 1
+    assert tables.summary(small_grid) in said
+
+
+def test_a_mistake_is_recorded_reported_and_a_limit_is_not_a_mistake(
+    small_grid, monkeypatch, capsys
+):
+    def one(cause):
+        return lambda *_: iter([Outcome("full", "step", skipped="for a reason", cause=cause)])
+
+    monkeypatch.setattr(command, "race", one("failed"))
+    assert command.main(SMALL) == 1
+    assert "failed: for a reason" in capsys.readouterr().err
+    assert json.loads(small_grid.read_text())["runs"][0]["cause"] == "failed"
+    for cause in ("limit", "absent"):
+        monkeypatch.setattr(command, "race", one(cause))
+        assert command.main(SMALL) == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_refused(capsys):
+    assert command.main(["--device", "cuda"]) == 2
+    assert "needs a GPU that torch sees: say --device cpu" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------- the record
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Write a record as a run would, of invented times, and return its path."""
+    content = record.new_record("cpu", {"grid": "quick", "dtype": "float32", **vars(RULES)})
+    seconds = {"ours_once": 1.0, "ours_repeats": 0.5, "lucidrains_once": 8.0, "full": 2.0}
+    seconds |= {"hugging_face": 3.0, "products": 0.25}
+    for length in (64, 128):
+        case = Case(length=length)
+        for key, time in seconds.items():
+            times = [time * length / 64, time * length / 32]
+            outcome = Outcome(key, "step", seconds=times, extra_bytes=length * MIB)
+            content["runs"].append(record.run_of(case, outcome))
+        for key, cause in (("flash", "absent"), ("lucidrains_repeats", "limit")):
+            outcome = Outcome(key, "step", skipped="for a reason", cause=cause)
+            content["runs"].append(record.run_of(case, outcome))
+    case = Case(part="training", length=64)
+    for key, time in (("ours", 2.0), ("hugging_face", 5.0), ("floor", 1.0)):
+        outcome = Outcome(key, "step", seconds=[time], extra_bytes=MIB)
+        content["runs"].append(record.run_of(case, outcome))
+    record.write(content, tmp_path / "made.json")
+    assert json.loads((tmp_path / "made.json").read_text()) == content
+    return tmp_path / "made.json"
+
+
+def test_a_record_says_who_where_and_when(made):
+    content = json.loads(made.read_text())
+    assert content["schema"] == SCHEMA
+    assert set(content["versions"]) == {
+        "python", "torch", "numpy", "reformer-pytorch", "transformers", "commit",
+    }  # fmt: skip
+    assert content["versions"]["torch"] == torch.__version__
+    assert set(content["machine"]) == {
+        "cpu", "cores", "memory_bytes", "gpu", "system", "load_average",
+    }  # fmt: skip
+    assert content["machine"]["cpu"]
+    assert content["machine"]["gpu"] is None
+
+
+def test_a_record_has_a_run_a_line_and_names_neither_host_nor_folder(made):
+    text = made.read_text()
+    content = json.loads(text)
+    assert len([line for line in text.splitlines() if '"contestant":' in line]) == len(
+        content["runs"]
+    )
+    assert str(record.ROOT) not in text
+    assert f'"{platform.node()}"' not in text
+
+
+def test_what_is_written_is_read(made):
+    measurement, steps = read_speed(made), read_training_steps(made)
+    assert measurement.lengths.tolist() == [64, 128]
+    assert measurement.step.fastest[measurement.row("hugging_face"), 0].tolist() == [3, 6]
+    assert measurement.step.median[measurement.row("full"), 0].tolist() == [3, 6]
+    assert np.isnan(measurement.forward.fastest).all()
+    assert steps.fastest.tolist() == [2, 5, 1]
+
+
+# ------------------------------------------------------------------------------- the tables
+
+
+def cells(table: str) -> dict[str, list[str]]:
+    rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in table.splitlines()]
+    return {row[0]: row[1:] for row in rows}
+
+
+def test_a_table_compares_everybody_with_ours_of_the_same_semantics(made):
+    rows = cells(tables.attention_table(read_speed(made)))
+    assert rows["4 rounds"][:3] == ["64 tokens", "128 tokens", "extra memory at 128"]
+    assert rows["ours, each pair once"] == ["1,000 ms", "2,000 ms", "128 MiB", "length^1.00"]
+    assert rows["lucidrains, each pair once"][:2] == ["8,000 ms (8.0x)", "16.0 s (8.0x)"]
+    assert rows["Hugging Face"][0] == "3,000 ms (6.0x)"  # counts repeats: ours takes 500 ms
+    assert rows["full causal attention, torch SDPA"][0] == "2,000 ms (2.0x)"
+    assert "FlashAttention, torch SDPA in bfloat16" not in rows
+
+
+def test_ours_stands_out_in_a_table(made):
+    for table in (
+        tables.attention_table(read_speed(made)),
+        tables.training_table(read_training_steps(made)),
+    ):
+        bold = [line for line in table.splitlines() if line.startswith("| **")]
+        assert {line.split("**")[1] for line in bold} <= {
+            "ours, each pair once", "ours, repeats counted", "ReformerLM",
+        }  # fmt: skip
+        assert bold
+
+
+def test_a_training_step_is_compared_with_ours(made):
+    rows = cells(tables.training_table(read_training_steps(made)))
+    assert rows["ReformerLM"] == ["2,000 ms", "", "1 MiB"]
+    assert rows["ReformerModelWithLMHead"] == ["5,000 ms", "2.50x", "1 MiB"]
+    assert rows["projections and feed-forward alone, with replay"][1] == "0.50x"
+
+
+def test_whoever_is_missing_is_named_once_with_the_reason(made):
+    assert tables.skipped(json.loads(made.read_text()), 4) == [
+        "FlashAttention, torch SDPA in bfloat16: for a reason",
+        "lucidrains, repeats counted at 64 tokens: for a reason",
+        "lucidrains, repeats counted at 128 tokens: for a reason",
+    ]
+    assert tables.skipped(json.loads(made.read_text()), 2) == []
+
+
+def test_what_is_unknown_is_a_dash():
+    assert tables.seconds(np.nan) == tables.memory(np.nan) == "-"
+
+
+def test_the_summary_says_machine_date_and_what_a_pass_is(made):
+    content, said = json.loads(made.read_text()), tables.summary(made)
+    assert content["machine"]["cpu"] in said
+    assert f"A quick run on {content['date']}" in said
+    assert f"torch {torch.__version__}" in said
+    assert read_speed(made).describe() in said
+
+
+# ------------------------------------------------------------------------------- the README
+
+
+def test_the_readme_says_what_the_results_say():
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.results()
+    assert readme.section() in text
+    assert readme.with_section(text) == text
+
+
+def test_every_file_of_results_has_its_picture():
+    assert [path.name for path in readme.results() if not readme.figure_of(path).exists()] == []
+
+
+def test_the_section_is_made_from_the_files_of_results(made, monkeypatch):
+    monkeypatch.setattr(readme, "RESULTS", made.parent)
+    before = "# T\n<!-- speed: made by `make pictures` -->\nold\n<!-- end of speed -->\nend\n"
+    after = readme.with_section(before)
+    assert tables.summary(made) in after
+    assert "(docs/speed_made.png)" in after
+    assert "old" not in after
+    assert after.startswith("# T\n<!-- speed")
+    assert after.endswith("<!-- end of speed -->\nend\n")
+    assert readme.with_section(after) == after
+    with pytest.raises(ValueError, match="must have the two comments"):
+        readme.with_section("# T\n")
