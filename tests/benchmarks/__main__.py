@@ -10,7 +10,7 @@ import torch
 from tests.benchmarks.case import Case, Part
 from tests.benchmarks.contestants import CONTESTANTS
 from tests.benchmarks.race import Hopeless, Rules, race
-from tests.benchmarks.record import RESULTS, memory_bytes, new_record, run_of, write
+from tests.benchmarks.record import LOCAL, RESULTS, cores, memory_bytes, new_record, run_of, write
 from tests.benchmarks.tables import summary
 
 GRIDS = {
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("error: device cuda needs a GPU that torch sees: say --device cpu", file=sys.stderr)
         return 2
     rules = _rules(asked)
-    path = RESULTS / f"{asked.name or asked.device}.json"
+    path = RESULTS / f"{asked.name}.json"
     record = new_record(asked.device, {"grid": asked.grid, "dtype": asked.dtype, **vars(rules)})
     hopeless = Hopeless()
     failed = []
@@ -95,10 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     for option, about in (
         ("lengths", {"type": int, "nargs": "+", "help": "of the grid's lengths only these"}),
         ("only", {"nargs": "+", "choices": keys, "help": "only these contestants"}),
-        ("name", {"help": "of the file in tests/benchmarks/results; default: the device"}),
+        ("name", {"default": LOCAL, "help": "of the file; the README shows all but %(default)s"}),
         ("device", {"default": device, "choices": ("cpu", "cuda")}),
         ("dtype", {"default": "float32", "choices": ("float32", "bfloat16", "float16")}),
-        ("threads", {"type": int, "default": os.cpu_count(), "help": "default: every core"}),
+        ("threads", {"type": int, "default": cores(), "help": "default: every core"}),
         ("repeats", {"type": int, "default": Rules.repeats, "help": "at most"}),
         ("seconds", {"type": float, "default": Rules.seconds, "help": "for repeats, at most"}),
         ("limit", {"type": float, "default": Rules.limit_s, "help": "seconds a run may take"}),

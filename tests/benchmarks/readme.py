@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reformer_viz import plot_speed
 from reformer_viz.measure.speed import read_speed
-from tests.benchmarks.record import RESULTS
+from tests.benchmarks.record import LOCAL, RESULTS
 from tests.benchmarks.tables import summary
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +15,7 @@ _MARKED = re.compile(r"(<!-- speed: made by `make pictures` -->\n).*?(<!-- end o
 
 def results() -> list[Path]:
     """List the files of results that the README shows."""
-    return sorted(RESULTS.glob("*.json"))
+    return sorted(path for path in RESULTS.glob("*.json") if path.stem != LOCAL)
 
 
 def figure_of(path: Path) -> Path:

@@ -16,6 +16,8 @@ from tests.benchmarks.contestants import CONTESTANTS
 from tests.benchmarks.race import ROOT, Outcome
 
 RESULTS = Path(__file__).resolve().parent / "results"
+LOCAL = "local"
+"""The name of results that git ignores and the README does not show."""
 SCHEMA = 1
 PACKAGES = ("torch", "numpy", "reformer-pytorch", "transformers")
 
@@ -24,7 +26,7 @@ def machine(device: str) -> dict[str, Any]:
     """Describe the machine without naming it."""
     return {
         "cpu": cpu_name(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "memory_bytes": memory_bytes(),
         "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
         "system": platform.system(),
@@ -40,6 +42,13 @@ def cpu_name() -> str:
         if name.strip() == "model name":
             return value.strip()
     return platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def memory_bytes() -> int | None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from reformer_viz.measure.memory import in_units
 from reformer_viz.measure.speed import (
+    Contestant,
     SpeedMeasurement,
     TrainingSteps,
     in_rounds,
@@ -34,11 +35,16 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def reference(measurement: SpeedMeasurement, row: int) -> int | None:
-    """Return the row of ours that a contestant is compared with: the one of its semantics."""
-    contestant = measurement.contestants[row]
-    same = measurement.rows("ours", bool(contestant.counts_repeats))
-    return same[0] if same and contestant.kind != "ours" else None
+def reference(contestants: tuple[Contestant, ...], row: int) -> int | None:
+    """Return the row of ours that a contestant is compared with: the one of its semantics.
+
+    Whoever has no semantics of rounds is compared with each pair once.
+    """
+    if contestants[row].kind == "ours":
+        return None
+    wanted = "ours", bool(contestants[row].counts_repeats)
+    found = [(c.kind, c.counts_repeats) for c in contestants]
+    return found.index(wanted) if wanted in found else None
 
 
 def attention_table(measurement: SpeedMeasurement) -> str:
@@ -76,7 +82,7 @@ def memory_place(measurement: SpeedMeasurement) -> int:
 
 def _ratio(measurement: SpeedMeasurement, row: int, times: np.ndarray) -> str:
     """Write how many times ours a time is; times are those of everybody at one length."""
-    ours = reference(measurement, row)
+    ours = reference(measurement.contestants, row)
     if ours is None or not np.isfinite(times[[row, ours]]).all():
         return ""
     return f" ({times[row] / times[ours]:.1f}x)"
@@ -84,21 +90,15 @@ def _ratio(measurement: SpeedMeasurement, row: int, times: np.ndarray) -> str:
 
 def training_table(steps: TrainingSteps) -> str:
     """Tabulate one training step of the whole model, with ratios to ours."""
-    head = ["one training step", "time", "against ours", "extra memory"]
-    ours = [
-        time
-        for contestant, time in zip(steps.contestants, steps.fastest, strict=True)
-        if contestant.kind == "ours"
-    ]
+    head = [f"one training step, {steps.length:,} tokens, {in_rounds(steps.n_hashes)}"]
     rows = []
-    for contestant, time, extra in zip(
-        steps.contestants, steps.fastest, steps.extra_bytes, strict=True
-    ):
+    for row, contestant in enumerate(steps.contestants):
+        ours = reference(steps.contestants, row)
+        ratio = "" if ours is None else f" ({steps.fastest[row] / steps.fastest[ours]:.2f}x)"
+        time, extra = seconds(steps.fastest[row]) + ratio, memory(steps.extra_bytes[row])
         is_ours = contestant.kind == "ours"
-        ratio = f"{time / ours[0]:.2f}x" if ours and not is_ours else ""
-        cells = [contestant.label, seconds(time), ratio, memory(extra)]
-        rows.append([f"**{cell}**" if is_ours and cell else cell for cell in cells])
-    return table(head, rows)
+        rows.append([f"**{c}**" if is_ours else c for c in (contestant.label, time, extra)])
+    return table([*head, "time", "extra memory"], rows)
 
 
 def skipped(record: dict, n_hashes: int) -> list[str]:

@@ -30,7 +30,7 @@ def trainable(model: nn.Module, loss) -> Ready:
     )
 
 
-def our_model(case: Case) -> ReformerLM:
+def our_model(case: Case, count_repeats: bool = False) -> ReformerLM:
     """Make this project's language model."""
     return ReformerLM(
         ReformerConfig(
@@ -45,13 +45,14 @@ def our_model(case: Case) -> ReformerLM:
             n_buckets=case.n_buckets(),
             chunk_length=case.chunk_length,
             max_length=case.length,
+            count_repeats=count_repeats,
         )
     ).to(case.device)
 
 
-def prepare_ours(case: Case) -> Ready:
+def prepare_ours(case: Case, count_repeats: bool = False) -> Ready:
     """Ready this project's language model."""
-    model, tokens = our_model(case), tokens_of(case)
+    model, tokens = our_model(case, count_repeats), tokens_of(case)
     return trainable(model, lambda: model.loss(tokens))
 
 
@@ -134,15 +135,22 @@ def prepare_floor(case: Case) -> Ready:
 
 TRAINING = (
     Contestant(
-        key="ours",
-        label="ReformerLM",
+        key="ours_once",
+        label="ReformerLM, each pair once",
         kind="ours",
         counts_repeats=False,
         prepare=prepare_ours,
     ),
     Contestant(
+        key="ours_repeats",
+        label="ReformerLM, repeats counted",
+        kind="ours",
+        counts_repeats=True,
+        prepare=lambda case: prepare_ours(case, count_repeats=True),
+    ),
+    Contestant(
         key="hugging_face",
-        label="ReformerModelWithLMHead",
+        label="Hugging Face's ReformerModelWithLMHead",
         kind="peer",
         counts_repeats=True,
         prepare=prepare_hugging_face,
