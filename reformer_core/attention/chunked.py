@@ -19,10 +19,10 @@ from torch import Tensor
 from reformer_core.attention.bands import Bands, Piece, Room
 from reformer_core.attention.dropout import kept_share, pair_keys
 from reformer_core.attention.rule import Rule, accumulated_in
-from reformer_core.attention.workers import in_parallel
+from reformer_core.workers import in_parallel
 
-# How many queries a band has, how many scores exist at once, and how many slots a line has. Less
-# than a megabyte keeps a processor's cache warm; a GPU wants all of its multiprocessors busy.
+# How many queries a band has, how many scores exist at once, and how many slots a line has. About
+# a megabyte keeps a processor's cache warm; a GPU wants all of its multiprocessors busy.
 _BAND_LENGTH = {"cpu": 32, "cuda": 64}
 _PAIRS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 26}
 _SLOTS_IN_LINE = {"cpu": 1 << 14, "cuda": 1 << 20}
@@ -45,7 +45,7 @@ def attend(
 
     def fill(rows: slice, room: Room) -> None:
         heads = _Heads(qk, values, rule, rows, room)
-        heads.attend(*(part.flatten(0, 1)[rows].flatten(0, 1) for part in (out, log_total)))
+        heads.attend(*(_table(part, rows) for part in (out, log_total)))
 
     _for_groups(fill, qk)
     return out, log_total
@@ -63,16 +63,15 @@ def gradients(
     d_qk, d_values = (
         torch.empty_like(part, memory_format=torch.contiguous_format) for part in (qk, values)
     )
-    kept = [part.flatten(0, 1) for part in (out, log_total, d_out)]
 
     def fill(rows: slice, room: Room) -> None:
         heads = _Heads(qk, values, rule, rows, room)
-        whole = [part.flatten(0, 1)[rows].flatten(0, 1) for part in (d_qk, d_values)]
+        whole = [_table(part, rows) for part in (d_qk, d_values)]
         sums = [
             part if part.dtype == out.dtype else room(name, out, *part.shape)
             for name, part in zip(("d q", "d v"), whole, strict=True)
         ]
-        heads.gradients(*(part[rows].flatten(0, 1) for part in kept), *sums)
+        heads.gradients(*(_table(part, rows) for part in (out, log_total, d_out)), *sums)
         for part, summed in zip(whole, sums, strict=True):
             part.copy_(summed)  # nothing where they are the same
 
@@ -101,6 +100,15 @@ def _kind(tensor: Tensor) -> str:
     return "cpu" if tensor.device.type == "cpu" else "cuda"
 
 
+def _table(tensor: Tensor, rows: slice) -> Tensor:
+    """Put the positions of some rows of batch * heads in one table; a view where it can be."""
+    if tensor.is_contiguous():
+        return tensor.flatten(0, 1)[rows].flatten(0, 1)
+    n_heads = tensor.shape[1]
+    parts = [tensor[row // n_heads, row % n_heads] for row in range(rows.start, rows.stop)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 class _Heads:
     """The positions of some heads (rows of batch * heads), in one table."""
 
@@ -114,8 +122,7 @@ class _Heads:
     ) -> None:
         plan, dtype = rule.plan, accumulated_in(qk, values)
         self.rule, self.room = rule, room
-        queries = qk.flatten(0, 1)[rows].flatten(0, 1).to(dtype)
-        self.values = values.flatten(0, 1)[rows].flatten(0, 1).to(dtype)
+        queries, self.values = (_table(part, rows).to(dtype) for part in (qk, values))
         self.norm = torch.linalg.vector_norm(queries, dim=-1)
         nonzero = torch.where(self.norm > 0, self.norm, 1).unsqueeze(-1)
         self.keys = torch.div(queries, nonzero, out=room("table of keys", queries, *queries.shape))
@@ -149,8 +156,7 @@ class _Heads:
             _Round(self, index).attend(highest, out, total)
         alone = total == 0
         out.div_(total.masked_fill(alone, 1).unsqueeze(-1))
-        if alone.any():
-            out[alone] = self.values[alone]
+        torch.where(alone.unsqueeze(-1), self.values, out, out=out)
         if self.padded is not None:
             out.masked_fill_(self.padded, 0)
         torch.add(highest, total.log2_(), out=log_total).div_(_LOG2_E)
@@ -165,16 +171,20 @@ class _Heads:
         alone = log_total == -torch.inf
         # 2^(score - inf): whoever is alone weighs nobody
         log_total = log_total.mul(_LOG2_E).masked_fill_(alone, torch.inf)
-        projected = torch.linalg.vecdot(d_out, out)
+        projected = self._dots(d_out, out)
         d_keys = self.room("d keys", self.keys, *self.keys.shape).zero_()
         sums = d_qk.zero_(), d_keys, torch.mul(d_out, alone.unsqueeze(-1), out=d_values)
         for index in range(self.order.shape[1]):
             _Round(self, index).gradients(d_out, projected, log_total, sums)
         # k = q / |q|: only what is at a right angle to k moves it.
-        along = torch.linalg.vecdot(self.keys, d_keys).unsqueeze(-1)
+        along = self._dots(self.keys, d_keys).unsqueeze(-1)
         d_keys.addcmul_(self.keys, along, value=-1)
         norm = self.norm.masked_fill(self.norm == 0, torch.inf).unsqueeze(-1)
         d_qk.addcdiv_(d_keys, norm)
+
+    def _dots(self, left: Tensor, right: Tensor) -> Float[Tensor, " positions"]:
+        """Return the dot product of each position's two vectors."""
+        return torch.mul(left, right, out=self.room("products", right, *right.shape)).sum(-1)
 
 
 class _Round:

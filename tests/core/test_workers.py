@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from reformer_core.attention.workers import in_parallel
+from reformer_core.workers import in_parallel
 from tests.core.counting import LiveBytes
 
 CPU = torch.device("cpu")
