@@ -384,7 +384,7 @@ def _put(vectors, positions, stride, wanted, WIDTH: tl.constexpr, BLOCK: tl.cons
 @no_type_check
 def _dot(a, b):
     """Multiply matrices and sum in float32: float32 inputs never as TF32, its default."""
-    if _INTERPRETED:
+    if _INTERPRETED and a.dtype == tl.bfloat16:
         a, b = a.to(tl.float32), b.to(tl.float32)
     return tl.dot(a, b, input_precision="ieee")
 
