@@ -25,6 +25,57 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _SMALLEST_BLOCK = 16  # below that Triton multiplies no matrices
 _COIN_BITS = 24
 
+_KERNELS = ("attend", "query_gradients", "key_gradients")
+# Tiles of the three kernels, in queries, keys and warps, by the bytes of a number, the oldest
+# capability and the wider of the two blocks: the largest that spill no register there, and that
+# shared memory holds (`tests/core/aot.py` compiles them and keeps a table of what they take). Which
+# are fastest, only a GPU can say.
+_TILES = {
+    2: {
+        (7, 5): {
+            16: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
+            32: ((32, 32, 8), (32, 32, 8), (32, 16, 8)),
+            64: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
+            128: ((32, 32, 8), (16, 16, 8), (16, 32, 8)),
+        },
+        (8, 0): {
+            16: ((64, 64, 4), (64, 64, 4), (64, 64, 4)),
+            32: ((64, 64, 8), (64, 64, 4), (64, 32, 4)),
+            64: ((64, 64, 4), (64, 32, 8), (64, 32, 8)),
+            128: ((64, 64, 8), (64, 64, 8), (64, 64, 8)),
+        },
+        (9, 0): {
+            16: ((64, 64, 4), (64, 64, 4), (64, 64, 4)),
+            32: ((64, 64, 4), (64, 64, 4), (64, 64, 8)),
+            64: ((64, 64, 4), (64, 64, 4), (32, 64, 4)),
+            128: ((64, 64, 4), (64, 32, 4), (32, 64, 8)),
+        },
+    },
+    4: {
+        (7, 5): {
+            16: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
+            32: ((32, 32, 8), (16, 32, 8), (32, 16, 8)),
+            64: ((16, 32, 8), (32, 32, 8), (32, 32, 8)),
+            128: ((16, 16, 8), (16, 16, 8), (16, 32, 8)),
+        },
+        (8, 0): {
+            16: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
+            32: ((32, 32, 8), (16, 32, 8), (32, 16, 8)),
+            64: ((32, 32, 8), (32, 16, 8), (32, 32, 8)),
+            128: ((16, 16, 8), (16, 16, 8), (32, 16, 8)),
+        },
+        (9, 0): {
+            16: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
+            32: ((32, 32, 8), (16, 32, 8), (32, 32, 8)),
+            64: ((32, 32, 8), (32, 16, 8), (32, 32, 8)),
+            128: ((16, 16, 8), (16, 16, 8), (32, 16, 4)),
+        },
+    },
+}
+# All that a thread can have. Unless told, the assembler spills some to let more threads run at once.
+_REGISTERS = 255
+_OLDEST_THAT_OVERLAPS = (8, 0)  # fetching the next keys with multiplying these
+
 _log = logging.getLogger("reformer_core")
 
 
@@ -197,11 +248,15 @@ class _Launch:
 
 
 def tiling(capability: tuple[int, int], d_head: int, d_value: int, itemsize: int) -> dict:
-    """Choose each kernel's tiles: the largest that spill no register on that chip."""
+    """Choose each kernel's tiles, as keywords of its launch, by the table above."""
+    oldest = max(since for since in _TILES[itemsize] if since <= capability)
     widths = {"D": d_head, "V": d_value, "BLOCK_D": _block(d_head), "BLOCK_V": _block(d_value)}
+    tiles = _TILES[itemsize][oldest][max(widths["BLOCK_D"], widths["BLOCK_V"])]
+    overlapped = itemsize == 2 and capability >= _OLDEST_THAT_OVERLAPS
+    launch = widths | {"num_stages": 1 + overlapped, "maxnreg": _REGISTERS}
     return {
-        kernel: widths | {"BLOCK_M": 16, "BLOCK_N": 16, "num_warps": 2, "num_stages": 1}
-        for kernel in ("attend", "query_gradients", "key_gradients")
+        kernel: launch | {"BLOCK_M": queries, "BLOCK_N": keys, "num_warps": warps}
+        for kernel, (queries, keys, warps) in zip(_KERNELS, tiles, strict=True)
     }
 
 

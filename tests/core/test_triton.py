@@ -125,7 +125,10 @@ def test_there_is_no_objection_to_what_the_kernels_have(width, dtype):
         ({"d_head": 129}, "qk must have heads of 1 to 128 .*, got 129: use more heads"),
         ({"d_value": 256}, "values must have heads of 1 to 128 .*, got 256: use more heads"),
         ({"d_head": 0}, "qk must have heads of 1 to 128 .*, got 0"),
-        ({"dtype": torch.float64}, "qk must be of float16, bfloat16, float32 .*, got torch.float64"),
+        (
+            {"dtype": torch.float64},
+            "qk must be of float16, bfloat16, float32 .*, got torch.float64",
+        ),
     ],
 )
 def test_what_the_kernels_lack_is_refused_by_name(sizes, complaint):
