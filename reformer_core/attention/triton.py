@@ -41,8 +41,8 @@ _TILES = {
         (8, 0): {
             16: ((64, 64, 4), (64, 64, 4), (64, 64, 4)),
             32: ((64, 64, 8), (64, 64, 4), (64, 32, 4)),
-            64: ((64, 64, 4), (64, 32, 8), (64, 32, 8)),
-            128: ((64, 64, 8), (64, 64, 8), (64, 64, 8)),
+            64: ((64, 32, 4), (64, 32, 8), (64, 32, 8)),
+            128: ((64, 32, 8), (64, 64, 8), (64, 32, 8)),
         },
         (9, 0): {
             16: ((64, 64, 4), (64, 64, 4), (64, 64, 4)),
@@ -72,7 +72,7 @@ _TILES = {
         },
     },
 }
-# All that a thread can have. Unless told, the assembler spills some to let more threads run at once.
+# All that a thread can have: unless told, the assembler spills some to let more threads run.
 _REGISTERS = 255
 _OLDEST_THAT_OVERLAPS = (8, 0)  # fetching the next keys with multiplying these
 

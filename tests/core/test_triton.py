@@ -127,7 +127,7 @@ def test_there_is_no_objection_to_what_the_kernels_have(width, dtype):
         ({"d_head": 0}, "qk must have heads of 1 to 128 .*, got 0"),
         (
             {"dtype": torch.float64},
-            "qk must be of float16, bfloat16, float32 .*, got torch.float64",
+            "qk must be of float16, bfloat16, float32 .* torch.float64",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""The fused kernels compiled for chips that are not here: no spilled register, no tensor in TF32."""
+"""The fused kernels compiled for chips that are not here: nothing spills, nothing is TF32."""
 
 import itertools
 import re
