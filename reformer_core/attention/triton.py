@@ -27,7 +27,7 @@ _COIN_BITS = 24
 
 _KERNELS = ("attend", "query_gradients", "key_gradients")
 # Tiles of the three kernels, in queries, keys and warps, by the bytes of a number, the oldest
-# capability and the wider of the two blocks: the largest that spill no register there, and that
+# capability and the wider of the two blocks: large ones that spill no register there, and that
 # shared memory holds (`tests/core/aot.py` compiles them and keeps a table of what they take). Which
 # are fastest, only a GPU can say.
 _TILES = {
@@ -36,13 +36,13 @@ _TILES = {
             16: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
             32: ((32, 32, 8), (32, 32, 8), (32, 16, 8)),
             64: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
-            128: ((32, 32, 8), (16, 16, 8), (16, 32, 8)),
+            128: ((32, 32, 8), (16, 16, 8), (16, 16, 8)),
         },
         (8, 0): {
             16: ((64, 64, 4), (64, 64, 4), (64, 64, 4)),
-            32: ((64, 64, 8), (64, 64, 4), (64, 32, 4)),
+            32: ((64, 64, 8), (64, 64, 8), (64, 32, 4)),
             64: ((64, 32, 4), (64, 32, 8), (64, 32, 8)),
-            128: ((64, 32, 8), (64, 64, 8), (64, 32, 8)),
+            128: ((64, 32, 8), (64, 64, 8), (32, 64, 8)),
         },
         (9, 0): {
             16: ((64, 64, 4), (64, 64, 4), (64, 64, 4)),
@@ -63,12 +63,6 @@ _TILES = {
             32: ((32, 32, 8), (16, 32, 8), (32, 16, 8)),
             64: ((32, 32, 8), (32, 16, 8), (32, 32, 8)),
             128: ((16, 16, 8), (16, 16, 8), (32, 16, 8)),
-        },
-        (9, 0): {
-            16: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
-            32: ((32, 32, 8), (16, 32, 8), (32, 32, 8)),
-            64: ((32, 32, 8), (32, 16, 8), (32, 32, 8)),
-            128: ((16, 16, 8), (16, 16, 8), (32, 16, 4)),
         },
     },
 }
