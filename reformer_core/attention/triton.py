@@ -1,0 +1,305 @@
+"""LSH attention fused for CUDA: one launch per round and pass, memory in proportion to the length.
+
+The forward carries one running softmax from round to round. The backward computes every tile again:
+first for the queries, then for the keys, in an order that never changes. The kernels themselves are
+in `kernels.py`, which needs Triton; this module can be imported without.
+"""
+
+import functools
+import importlib
+import logging
+from types import ModuleType
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from reformer_core.attention.rule import Rule
+from reformer_core.bucketing import BucketPlan
+
+OLDEST_TRITON = (3, 2)
+OLDEST_CAPABILITY = (7, 5)
+OLDEST_WITH_BFLOAT16 = (8, 0)
+LARGEST_HEAD = 128
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+_SMALLEST_BLOCK = 16  # below that Triton multiplies no matrices
+_COIN_BITS = 24
+
+_KERNELS = ("attend", "query_gradients", "key_gradients")
+# Tiles of the three kernels, in queries, keys and warps, by the bytes of a number, the oldest
+# capability and the wider of the two blocks: large ones that spill no register there, and that
+# shared memory holds (`tests/core/aot.py` compiles them and keeps a table of what they take). Which
+# are fastest, only a GPU can say.
+_TILES = {
+    2: {
+        (7, 5): {
+            16: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
+            32: ((32, 32, 8), (32, 32, 8), (32, 16, 8)),
+            64: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
+            128: ((32, 32, 8), (16, 16, 8), (32, 16, 8)),
+        },
+        (8, 0): {
+            16: ((64, 64, 4), (64, 64, 4), (64, 64, 4)),
+            32: ((64, 64, 8), (64, 64, 8), (64, 32, 4)),
+            64: ((64, 32, 4), (64, 32, 8), (64, 32, 8)),
+            128: ((64, 32, 8), (64, 64, 8), (32, 64, 8)),
+        },
+        (9, 0): {
+            16: ((64, 64, 4), (64, 64, 4), (64, 64, 4)),
+            32: ((64, 64, 4), (64, 64, 4), (64, 64, 8)),
+            64: ((64, 64, 4), (64, 64, 4), (32, 64, 4)),
+            128: ((64, 64, 4), (64, 32, 4), (32, 64, 8)),
+        },
+    },
+    4: {
+        (7, 5): {
+            16: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
+            32: ((32, 32, 8), (16, 32, 8), (32, 16, 8)),
+            64: ((16, 32, 8), (32, 32, 8), (32, 32, 8)),
+            128: ((16, 16, 8), (16, 16, 8), (16, 32, 8)),
+        },
+        (8, 0): {
+            16: ((32, 32, 8), (32, 32, 8), (32, 32, 8)),
+            32: ((32, 32, 8), (16, 32, 8), (32, 16, 8)),
+            64: ((32, 32, 8), (32, 16, 8), (32, 32, 8)),
+            128: ((16, 16, 8), (16, 16, 8), (32, 16, 8)),
+        },
+    },
+}
+# All that a thread can have: unless told, the assembler spills some to let more threads run.
+_REGISTERS = 255
+_OLDEST_THAT_OVERLAPS = (8, 0)  # fetching the next keys with multiplying these
+
+_log = logging.getLogger("reformer_core")
+
+
+def available(device: torch.device) -> bool:
+    """Say whether the kernels can run on a device; what a CUDA device lacks is logged once."""
+    return device.type == "cuda" and _usable(torch.cuda.get_device_capability(device))
+
+
+def objection(qk: Tensor, values: Tensor) -> str | None:
+    """Say in a sentence why the kernels cannot take these inputs; None when they can."""
+    dtypes = DTYPES
+    if qk.is_cuda and torch.cuda.get_device_capability(qk.device) < OLDEST_WITH_BFLOAT16:
+        dtypes = tuple(dtype for dtype in DTYPES if dtype != torch.bfloat16)
+    for name, tensor in (("qk", qk), ("values", values)):
+        if tensor.dtype not in dtypes:
+            allowed = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+            return (
+                f"{name} must be of {allowed} for the fused kernels on this device, got "
+                f"{tensor.dtype}: convert it, or attend in chunks"
+            )
+        if not 1 <= tensor.shape[-1] <= LARGEST_HEAD:
+            return (
+                f"{name} must have heads of 1 to {LARGEST_HEAD} for the fused kernels, got "
+                f"{tensor.shape[-1]}: use more heads, or attend in chunks"
+            )
+    return None
+
+
+def attend(
+    qk: Float[Tensor, "batch heads length d_head"],
+    values: Float[Tensor, "batch heads length d_value"],
+    rule: Rule,
+) -> tuple[Float[Tensor, "batch heads length d_value"], Float[Tensor, "batch heads length"]]:
+    """Return the output and log_total = log sum exp(score), both in float32.
+
+    log_total is -inf where a position sees nobody and attends to itself. No gradient flows. Raises
+    ValueError for a dtype or head size that the kernels do not have.
+    """
+    with torch.cuda.device_of(qk):
+        return _Launch(qk, values, rule).attend()
+
+
+def gradients(
+    d_out: Float[Tensor, "batch heads length d_value"],
+    qk: Float[Tensor, "batch heads length d_head"],
+    values: Float[Tensor, "batch heads length d_value"],
+    out: Float[Tensor, "batch heads length d_value"],
+    log_total: Float[Tensor, "batch heads length"],
+    rule: Rule,
+) -> tuple[Float[Tensor, "batch heads length d_head"], Float[Tensor, "batch heads length d_value"]]:
+    """Return the gradients of qk and values, in their dtypes, from what `attend` returned.
+
+    The same inputs give the same bits every time.
+    """
+    with torch.cuda.device_of(qk):
+        return _Launch(qk, values, rule).gradients(d_out, out, log_total)
+
+
+@functools.cache
+def _usable(capability: tuple[int, int]) -> bool:
+    """Say whether Triton and the device are new enough, and log what is not."""
+    lack = _lack(capability)
+    if lack:
+        _log.warning("LSH attention runs in chunks instead of fused: %s", lack)
+    return not lack
+
+
+def _lack(capability: tuple[int, int]) -> str | None:
+    """Name what the fused kernels lack."""
+    try:
+        version = importlib.import_module("triton").__version__
+    except ImportError:
+        return "Triton is not installed"
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_TRITON:
+        return f"Triton {version} is older than {_dotted(OLDEST_TRITON)}"
+    if capability < OLDEST_CAPABILITY:
+        return f"compute capability {_dotted(capability)} is below {_dotted(OLDEST_CAPABILITY)}"
+    return None
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    """Write a version as people do."""
+    return ".".join(map(str, version))
+
+
+class _Launch:
+    """The arguments that all kernels share, and the order in which they run."""
+
+    def __init__(self, qk: Tensor, values: Tensor, rule: Rule) -> None:
+        refused = objection(qk, values)
+        if refused:
+            raise ValueError(refused)
+        plan = rule.plan
+        batch, heads, rounds, length = plan.slot.shape
+        self.kernels = _kernels()
+        self.qk, self.values = _with_dense_rows(qk), _with_dense_rows(values)
+        self.plan, self.once = plan, not rule.count_repeats
+        self.rows, self.length, self.rounds = batch * heads, length, rounds
+        self.inputs = (self.qk, self.values, _inverse_norm(qk), *self._plan_tensors())
+        self.strides = *_strides(self.qk), *_strides(self.values)
+        self.shared = {
+            "heads": heads,
+            "length": length,
+            "rounds": rounds,
+            "seed_low": _signed(rule.seed),
+            "seed_high": _signed(rule.seed >> 32),
+            "dropped_below": round(rule.dropout * (1 << _COIN_BITS)),
+            "share": 1 / (1 - rule.dropout),
+            "DROPOUT": rule.dropout > 0,
+            "HIDDEN": _hidden_in_run(plan),
+        }
+        capability = (8, 0)  # of nobody: on a CPU, Triton's interpreter runs any tiles
+        if qk.is_cuda:
+            capability = torch.cuda.get_device_capability(qk.device)
+        self.tiling = tiling(
+            capability, qk.shape[-1], values.shape[-1], max(qk.itemsize, values.itemsize)
+        )
+
+    def attend(self) -> tuple[Tensor, Tensor]:
+        """Return output and log_total, which every round goes on from."""
+        out = self.values.new_empty(self.values.shape, dtype=torch.float32)
+        log_total = out.new_empty(out.shape[:3])
+        arguments = *self.inputs, self.plan.padding, out, log_total, *self.strides
+        for index in range(self.rounds):
+            self._run("attend", "BLOCK_M", index, arguments, IS_FIRST=index == 0)
+        return out, log_total
+
+    def gradients(self, d_out: Tensor, out: Tensor, log_total: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of qk and values; d_out is rounded to what is multiplied by it."""
+        if self.plan.padding is not None:
+            d_out = d_out.masked_fill(self.plan.padding[:, None, :, None], 0)
+        alone = log_total == -torch.inf
+        d_values = torch.where(alone.unsqueeze(-1), d_out, 0).float().contiguous()
+        d_out = _with_dense_rows(d_out.to(self.values.dtype))
+        d_qk = self.qk.new_empty(self.qk.shape, dtype=torch.float32)
+        projected = torch.empty_like(log_total)
+        strides = *self.strides, *_strides(d_out)
+        for_queries = *self.inputs, out, d_out, log_total, projected, d_qk, *strides
+        for_keys = *self.inputs, d_out, log_total, projected, d_qk, d_values, *strides
+        reach = _reach(self.plan)
+        for index in range(self.rounds):
+            self._run("query_gradients", "BLOCK_M", index, for_queries, IS_FIRST=index == 0)
+            self._run("key_gradients", "BLOCK_N", index, for_keys, **reach)
+        return d_qk.to(self.qk.dtype), d_values.to(self.values.dtype)
+
+    def _plan_tensors(self) -> tuple[Tensor, ...]:
+        """Return the plan by slot and, where earlier rounds matter, by position as well."""
+        plan = self.plan
+        by_slot = tuple(part.contiguous() for part in (plan.order, plan.first, plan.last))
+        if not self.once or self.rounds == 1:
+            return *by_slot, plan.slot, plan.order  # never read
+        # All rounds of a position lie together, and a run, two int32, is fetched as one int64.
+        slot_at = plan.slot.transpose(-1, -2).int().contiguous()
+        run_at = torch.stack([run.gather(-1, plan.slot) for run in by_slot[1:]], -1)
+        run_at = run_at.transpose(-2, -3).contiguous().view(torch.int64)
+        return *by_slot, slot_at, run_at
+
+    def _run(self, kernel: str, tiled_by: str, index: int, arguments: tuple, **more: int) -> None:
+        """Run a kernel on every tile of one round."""
+        tiles = -(-self.length // self.tiling[kernel][tiled_by])
+        getattr(self.kernels, kernel)[(tiles * self.rows,)](
+            *arguments,
+            round=index,
+            tiles=tiles,
+            ONCE=self.once and index > 0,
+            **self.shared,
+            **self.tiling[kernel],
+            **more,
+        )
+
+
+def tiling(capability: tuple[int, int], d_head: int, d_value: int, itemsize: int) -> dict:
+    """Choose each kernel's tiles, as keywords of its launch, by the table above."""
+    oldest = max(since for since in _TILES[itemsize] if since <= capability)
+    widths = {"D": d_head, "V": d_value, "BLOCK_D": _block(d_head), "BLOCK_V": _block(d_value)}
+    tiles = _TILES[itemsize][oldest][max(widths["BLOCK_D"], widths["BLOCK_V"])]
+    overlapped = itemsize == 2 and capability >= _OLDEST_THAT_OVERLAPS
+    launch = widths | {"num_stages": 1 + overlapped, "maxnreg": _REGISTERS}
+    return {
+        kernel: launch | {"BLOCK_M": queries, "BLOCK_N": keys, "num_warps": warps}
+        for kernel, (queries, keys, warps) in zip(_KERNELS, tiles, strict=True)
+    }
+
+
+def _block(width: int) -> int:
+    """Round a width up to what Triton can multiply: a power of two, at least 16."""
+    return max(_SMALLEST_BLOCK, 1 << (width - 1).bit_length())
+
+
+def _kernels() -> ModuleType:
+    """Import the kernels, which need Triton."""
+    return importlib.import_module("reformer_core.attention.kernels")
+
+
+def _inverse_norm(
+    qk: Float[Tensor, "batch heads length d_head"],
+) -> Float[Tensor, "batch heads length"]:
+    """Return 1 / |q| in float32; 0 for a zero row, whose key is zero and moves nothing."""
+    norm = torch.linalg.vector_norm(qk, dim=-1, dtype=torch.float32)
+    return norm.reciprocal().masked_fill_(norm == 0, 0)
+
+
+def _reach(plan: BucketPlan) -> dict[str, int]:
+    """Say how many slots a query can stand after, and before, a key that it sees."""
+    own = 1 if plan.window == "chunks" else 0
+    length = plan.slot.shape[-1]
+    before, after = (
+        min((chunks + own) * plan.chunk_length, length)
+        for chunks in (plan.chunks_before, plan.chunks_after)
+    )
+    return {"reach_before": before, "reach_after": after}
+
+
+def _hidden_in_run(plan: BucketPlan) -> str:
+    """Name what a query must not see inside its run; within buckets a causal run ends before it."""
+    if plan.causal:
+        return "nothing" if plan.within_bucket else "later"
+    return "itself"
+
+
+def _with_dense_rows(tensor: Tensor) -> Tensor:
+    """Return a tensor whose vectors are contiguous, whatever the order of the other axes."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    """Return how far batches, heads and positions lie apart."""
+    return tensor.stride()[:3]
+
+
+def _signed(word: int) -> int:
+    """Return the low 32 bits as the signed number that Triton takes for one."""
+    return (word & 0xFFFFFFFF) - ((word & 0x80000000) << 1)
