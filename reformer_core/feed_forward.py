@@ -6,7 +6,10 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
+
+from reformer_core.graphs import cut, n_pieces, settled, tracing
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -24,12 +27,25 @@ def in_pieces(
     """
     if n_chunks == 1:
         return position_wise(x)
-    pieces = x.chunk(n_chunks, dim=1)
+    pieces = _equal_pieces(x, n_chunks) if tracing() else x.chunk(n_chunks, dim=1)
     if torch.is_grad_enabled():
         done = [checkpoint(position_wise, piece, use_reentrant=False) for piece in pieces]
     else:
         done = [position_wise(piece) for piece in pieces]
-    return torch.cat(done, dim=1)
+    return cut(torch.cat(done, dim=1), x.shape[1])
+
+
+def _equal_pieces(
+    x: Float[Tensor, "batch length d_model"], n_chunks: int
+) -> tuple[Float[Tensor, "batch piece d_model"], ...]:
+    """Cut a sequence into exactly `n_chunks` pieces of one size, the last ones filled up.
+
+    `Tensor.chunk` may return fewer, and a graph of any length must know how many there are.
+    """
+    length = x.shape[1]
+    size = n_pieces(length, n_chunks)
+    filled = settled(pad(x, (0, 0, 0, n_chunks * size - length)))
+    return settled(filled.unflatten(1, (n_chunks, size)).transpose(0, 1)).unbind(0)
 
 
 class FeedForward(nn.Module):

@@ -1,6 +1,7 @@
 """Angular locality-sensitive hashing: vectors that point the same way share a bucket (Sec. 2)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -84,6 +85,53 @@ def draw_rotations(
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
+def rotations_at(
+    step: Int[Tensor, ""],
+    hash_seed: int,
+    layer: int,
+    n_hashes: int,
+    n_heads: int,
+    d_head: int,
+    n_buckets: Buckets,
+) -> Float[Tensor, "heads rounds d_head half_buckets"]:
+    """Draw the rotations of a step that only a tensor knows, as one operation.
+
+    They are those of `draw_rotations` with `hash_generator(hash_seed, layer, step)`, on the step's
+    device; neither a generator nor reading the number can be part of a graph.
+    """
+    sizes = n_hashes, n_heads, d_head
+    return _rotations_at(step, hash_seed, layer, *sizes, factors_of(n_buckets))
+
+
+@torch.library.custom_op("reformer::rotations_at", mutates_args=())
+def _rotations_at(
+    step: Tensor,
+    hash_seed: int,
+    layer: int,
+    n_hashes: int,
+    n_heads: int,
+    d_head: int,
+    factors: Sequence[int],
+) -> Tensor:
+    generator = hash_generator(hash_seed, layer, int(step))
+    drawn = draw_rotations(n_hashes, n_heads, d_head, tuple(factors), generator)
+    return drawn.to(step.device)
+
+
+@_rotations_at.register_fake
+def _(
+    step: Tensor,
+    hash_seed: int,
+    layer: int,
+    n_hashes: int,
+    n_heads: int,
+    d_head: int,
+    factors: Sequence[int],
+) -> Tensor:
+    shape = n_heads, n_hashes, d_head, sum(factors) // 2
+    return step.new_empty(shape, dtype=torch.float32)
+
+
 def hash_vectors(
     vectors: Float[Tensor, "batch heads length d_head"],
     rotations: Float[Tensor, "heads rounds d_head half_buckets"],
@@ -105,12 +153,17 @@ def hash_vectors(
             f"rotations must have half of n_buckets' factors as directions: {n_buckets} needs "
             f"{sum(factors) // 2}, got {half}; draw them with the same n_buckets"
         )
-    heads, rounds, _, _ = rotations.shape
-    batch = vectors.shape[0]
-    with torch.no_grad(), torch.autocast(vectors.device.type, enabled=False):
+    return _hash_vectors(vectors.detach(), rotations.detach(), factors)
+
+
+@torch.library.custom_op("reformer::hash_vectors", mutates_args=())
+def _hash_vectors(vectors: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
+    """Number buckets piece by piece; one operation, so that a graph has no piece to count."""
+    heads, rounds, _, half = rotations.shape
+    piece = max(1, _NUMBERS_AT_ONCE // (vectors.shape[0] * heads * rounds * half))
+    with torch.autocast(vectors.device.type, enabled=False):
         vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
         directions = rotations.to(vectors)
-        piece = max(1, _NUMBERS_AT_ONCE // (batch * heads * rounds * half))
         numbers = [
             _choices(torch.einsum("bhld,hrdn->bhrln", part, directions), factors)
             for part in vectors.split(piece, dim=2)
@@ -118,8 +171,14 @@ def hash_vectors(
     return torch.cat(numbers, dim=-1)
 
 
+@_hash_vectors.register_fake
+def _(vectors: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
+    batch, heads, length, _ = vectors.shape
+    return vectors.new_empty((batch, heads, rotations.shape[1], length), dtype=torch.int64)
+
+
 def _choices(
-    projected: Float[Tensor, "batch heads rounds length half_buckets"], factors: tuple[int, ...]
+    projected: Float[Tensor, "batch heads rounds length half_buckets"], factors: Sequence[int]
 ) -> Int[Tensor, "batch heads rounds length"]:
     """Choose, in every factor, the direction +-R that a vector points along most."""
     bucket, place = 0, 1

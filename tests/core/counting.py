@@ -10,7 +10,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-
 # Where an operation's own code stands, behind autograd and modes.
 _BACKEND = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 
