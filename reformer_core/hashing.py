@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from reformer_core.workers import in_parallel
+
 Buckets = int | tuple[int, ...]
 """How many buckets a round has: an even number, or even factors whose product it is."""
 
@@ -16,9 +18,9 @@ FACTOR_ABOVE = 128
 EVALUATION = -1
 """The `step` whose rotations are used outside training, so that a metric repeats."""
 
-# A projection holds "heads rounds length half_buckets" numbers. Cut along the length so that at
-# most this many exist at once, and hashing stays linear in memory whatever n_buckets is.
-_NUMBERS_AT_ONCE = 1 << 22
+# How many projected numbers exist at once, so that hashing is linear in memory whatever n_buckets
+# is: on a processor few enough for its cache.
+_NUMBERS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 24}
 
 
 def default_n_buckets(max_length: int, chunk_length: int) -> Buckets:
@@ -158,17 +160,22 @@ def hash_vectors(
 
 @torch.library.custom_op("reformer::hash_vectors", mutates_args=())
 def _hash_vectors(vectors: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
-    """Number buckets piece by piece; one operation, so that a graph has no piece to count."""
-    heads, rounds, _, half = rotations.shape
-    piece = max(1, _NUMBERS_AT_ONCE // (vectors.shape[0] * heads * rounds * half))
+    """Number buckets part by part; one operation, so that a graph has no parts to count."""
+    batch, heads, length, _ = vectors.shape
+    rounds, half = rotations.shape[1], rotations.shape[-1]
+    buckets = vectors.new_empty((batch * heads, rounds, length), dtype=torch.int64)
     with torch.autocast(vectors.device.type, enabled=False):
-        vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
-        directions = rotations.to(vectors)
-        numbers = [
-            _choices(torch.einsum("bhld,hrdn->bhrln", part, directions), factors)
-            for part in vectors.split(piece, dim=2)
-        ]
-    return torch.cat(numbers, dim=-1)
+        vectors = vectors.flatten(0, 1).to(torch.promote_types(vectors.dtype, torch.float32))
+        directions = rotations.to(vectors).transpose(1, 2).flatten(2).repeat(batch, 1, 1)
+
+        def hash_part(part: tuple[slice, slice]) -> None:
+            rows, positions = part
+            projected = torch.bmm(vectors[rows, positions], directions[rows])
+            numbers = _choices(projected.unflatten(-1, (rounds, half)), factors)
+            buckets[rows, :, positions] = numbers.transpose(1, 2)
+
+        in_parallel(hash_part, _parts(vectors, rounds * half), vectors.device)
+    return buckets.unflatten(0, (batch, heads))
 
 
 @_hash_vectors.register_fake
@@ -177,9 +184,25 @@ def _(vectors: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
     return vectors.new_empty((batch, heads, rotations.shape[1], length), dtype=torch.int64)
 
 
+def _parts(vectors: Float[Tensor, "rows length d_head"], width: int) -> list[tuple[slice, slice]]:
+    """Cut rows, and where one is too long its positions, into parts of limited projections."""
+    rows, length, _ = vectors.shape
+    device = vectors.device.type
+    room = _NUMBERS_AT_ONCE["cpu" if device == "cpu" else "cuda"] // width
+    at_once = max(1, room // max(1, length))
+    if device == "cpu":  # something for every thread
+        at_once = min(at_once, math.ceil(rows / torch.get_num_threads()))
+    piece = max(1, room // at_once)
+    return [
+        (slice(row, row + at_once), slice(start, start + piece))
+        for row in range(0, rows, at_once)
+        for start in range(0, length, piece)
+    ]
+
+
 def _choices(
-    projected: Float[Tensor, "batch heads rounds length half_buckets"], factors: Sequence[int]
-) -> Int[Tensor, "batch heads rounds length"]:
+    projected: Float[Tensor, "rows length rounds half_buckets"], factors: Sequence[int]
+) -> Int[Tensor, "rows length rounds"]:
     """Choose, in every factor, the direction +-R that a vector points along most."""
     bucket, place = 0, 1
     for part, factor in zip(

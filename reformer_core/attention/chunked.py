@@ -1,25 +1,33 @@
-"""LSH attention in memory proportional to the length: tiles of the sorted order, own backward.
+"""LSH attention in memory proportional to the length: bands of the sorted order, own backward.
 
-Every round lays the positions of all heads out on one *line*, in sorted order. A tile of
-`tile_length` queries then needs one contiguous window of keys, a strided view of the line: nothing
-is copied twice, and which keys a query sees inside its window is two comparisons. The backward
-keeps qk, values, output and log_total, and computes every tile again.
+Every round lays the positions of some heads out on one *line*, in sorted order, and cuts it into
+*bands* of a few dozen queries. What a band's queries see is a run of keys around it, so that a band
+needs one contiguous window of the line: a strided view, nothing is copied twice, and which keys a
+query sees inside its window is two comparisons. Most windows are short, so the common ones are
+computed together, and the blocks of keys that only some bands reach are added for those alone.
+
+The backward keeps qk, values, output and log_total, and computes every band again.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
+from reformer_core.attention.bands import Bands, Piece, Room
 from reformer_core.attention.dropout import kept_share, pair_keys
 from reformer_core.attention.rule import Rule, accumulated_in
+from reformer_core.workers import in_parallel
 
-# How many scores exist at once: a few megabytes keep a processor's cache warm, while a GPU wants
-# all of its multiprocessors busy.
-_SCORES_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 26}
-# How many numbers a line may hold. More heads than fit are taken in turn.
-_NUMBERS_IN_LINE = {"cpu": 1 << 21, "cuda": 1 << 28}
+# How many queries a band has, how many scores exist at once, and how many slots a line has. About
+# a megabyte keeps a processor's cache warm; a GPU wants all of its multiprocessors busy.
+_BAND_LENGTH = {"cpu": 32, "cuda": 64}
+_PAIRS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 26}
+_SLOTS_IN_LINE = {"cpu": 1 << 14, "cuda": 1 << 20}
+
+_LOG2_E = math.log2(math.e)
 
 
 def attend(
@@ -34,8 +42,12 @@ def attend(
     dtype = accumulated_in(qk, values)
     out = values.new_empty(values.shape, dtype=dtype)
     log_total = qk.new_empty(qk.shape[:3], dtype=dtype)
-    for heads in _Heads.groups(qk, values, rule):
-        heads.attend(out.flatten(0, 1)[heads.rows], log_total.flatten(0, 1)[heads.rows])
+
+    def fill(rows: slice, room: Room) -> None:
+        heads = _Heads(qk, values, rule, rows, room)
+        heads.attend(*(_table(part, rows) for part in (out, log_total)))
+
+    _for_groups(fill, qk)
     return out, log_total
 
 
@@ -48,275 +60,257 @@ def gradients(
     rule: Rule,
 ) -> tuple[Float[Tensor, "batch heads length d_head"], Float[Tensor, "batch heads length d_value"]]:
     """Return the gradients of qk and values, in their dtypes, from what `attend` returned."""
-    d_qk, d_values = qk.new_empty(qk.shape, dtype=out.dtype), torch.empty_like(out)
-    to_fill = [part.flatten(0, 1) for part in (d_qk, d_values)]
-    kept = [part.flatten(0, 1) for part in (out, log_total, d_out)]
-    for heads in _Heads.groups(qk, values, rule):
-        parts = heads.gradients(*(part[heads.rows] for part in kept))
-        for whole, part in zip(to_fill, parts, strict=True):
-            whole[heads.rows] = part
-    return d_qk.to(qk.dtype), d_values.to(values.dtype)
+    d_qk, d_values = (
+        torch.empty_like(part, memory_format=torch.contiguous_format) for part in (qk, values)
+    )
+
+    def fill(rows: slice, room: Room) -> None:
+        heads = _Heads(qk, values, rule, rows, room)
+        whole = [_table(part, rows) for part in (d_qk, d_values)]
+        sums = [
+            part if part.dtype == out.dtype else room(name, out, *part.shape)
+            for name, part in zip(("d q", "d v"), whole, strict=True)
+        ]
+        heads.gradients(*(_table(part, rows) for part in (out, log_total, d_out)), *sums)
+        for part, summed in zip(whole, sums, strict=True):
+            part.copy_(summed)  # nothing where they are the same
+
+    _for_groups(fill, qk)
+    return d_qk, d_values
+
+
+def _for_groups(fill: Callable[[slice, Room], None], qk: Tensor) -> None:
+    """Split the rows of batch * heads into groups whose lines fit the working memory."""
+    rows, length = qk.shape[0] * qk.shape[1], qk.shape[2]
+    at_once = max(1, _SLOTS_IN_LINE[_kind(qk)] // length)
+    if qk.device.type == "cpu":  # something for every thread
+        at_once = min(at_once, math.ceil(rows / torch.get_num_threads()))
+    groups = [slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once)]
+    spare: list[Room] = []
+
+    def with_room(group: slice) -> None:
+        room = spare.pop() if spare else Room()
+        fill(group, room)
+        spare.append(room)
+
+    in_parallel(with_room, groups, qk.device)
+
+
+def _kind(tensor: Tensor) -> str:
+    return "cpu" if tensor.device.type == "cpu" else "cuda"
+
+
+def _table(tensor: Tensor, rows: slice) -> Tensor:
+    """Put the positions of some rows of batch * heads in one table; a view where it can be."""
+    if tensor.is_contiguous():
+        return tensor.flatten(0, 1)[rows].flatten(0, 1)
+    n_heads = tensor.shape[1]
+    parts = [tensor[row // n_heads, row % n_heads] for row in range(rows.start, rows.stop)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class _Heads:
-    """The sequences of some heads (rows of batch * heads), ready to be laid out round by round."""
+    """The positions of some heads (rows of batch * heads), in one table."""
 
     def __init__(
         self,
-        qk: Float[Tensor, "rows length d_head"],
-        values: Float[Tensor, "rows length d_value"],
+        qk: Float[Tensor, "batch heads length d_head"],
+        values: Float[Tensor, "batch heads length d_value"],
         rule: Rule,
         rows: slice,
+        room: Room,
     ) -> None:
-        plan = rule.plan
-        dtype = accumulated_in(qk, values)
-        queries = qk[rows].to(dtype)
-        self.rows, self.rule = rows, rule
-        self.values = values[rows].to(dtype)
-        self.norm = torch.linalg.vector_norm(queries, dim=-1, keepdim=True)
-        self.keys = queries / torch.where(self.norm > 0, self.norm, 1)
-        self.padded = None
-        if plan.padding is not None:
-            padding = plan.padding.unsqueeze(1).expand(plan.slot.shape[0], plan.slot.shape[1], -1)
-            self.padded = padding.flatten(0, 1)[rows].unsqueeze(-1)
+        plan, dtype = rule.plan, accumulated_in(qk, values)
+        self.rule, self.room = rule, room
+        queries, self.values = (_table(part, rows).to(dtype) for part in (qk, values))
+        self.norm = torch.linalg.vector_norm(queries, dim=-1)
+        nonzero = torch.where(self.norm > 0, self.norm, 1).unsqueeze(-1)
+        self.keys = torch.div(queries, nonzero, out=room("table of keys", queries, *queries.shape))
         self.order, self.slot, self.first, self.last = (
             part.flatten(0, 1)[rows] for part in (plan.order, plan.slot, plan.first, plan.last)
         )
+        self.padded = None
+        if plan.padding is not None:
+            padding = plan.padding.unsqueeze(1).expand(-1, plan.slot.shape[1], -1)
+            self.padded = padding.flatten(0, 1)[rows].flatten().unsqueeze(-1)
+        # Scores are in base 2: exp2 is several times faster than exp.
+        self.scale = self.norm * _LOG2_E
+        # A score is at most |q| and at least -|q|: while exp(-2 |q|) is a number, |q| can stand for
+        # the largest score, and saves the products that would look for it.
+        self.bounded = bool(2 * self.scale.max() < -math.log2(torch.finfo(dtype).tiny))
         self.coins = None
         if rule.dropout:
             batch, heads, _, length = plan.slot.shape
-            self.coins = [
-                key[rows] for key in pair_keys(rule.seed, batch, heads, length, qk.device)
-            ]
-
-    @classmethod
-    def groups(cls, qk: Tensor, values: Tensor, rule: Rule) -> Iterator["_Heads"]:
-        """Split the heads into groups whose lines fit the working memory."""
-        batch, heads, length, d_head = qk.shape
-        room = _NUMBERS_IN_LINE.get(qk.device.type, _NUMBERS_IN_LINE["cpu"])
-        at_once = max(1, room // (length * (d_head + values.shape[-1])))
-        qk, values = qk.flatten(0, 1), values.flatten(0, 1)
-        for start in range(0, batch * heads, at_once):
-            yield cls(qk, values, rule, slice(start, min(start + at_once, batch * heads)))
+            keys = pair_keys(rule.seed, batch, heads, length, qk.device)
+            self.coins = [key[rows].flatten() for key in keys]
 
     def attend(self, out: Tensor, log_total: Tensor) -> None:
-        """Fill `out` and `log_total` of these heads, merging round after round."""
+        """Fill `out` and `log_total` of these heads, adding round to round."""
         out.zero_()
-        total, top = torch.zeros_like(log_total), torch.full_like(log_total, -torch.inf)
+        total, highest = torch.zeros_like(log_total), self.scale
+        if not self.bounded:
+            highest = torch.full_like(self.scale, -torch.inf)
+            for index in range(self.order.shape[1]):
+                _Round(self, index).raise_to_highest(highest)
         for index in range(self.order.shape[1]):
-            of_round, total_of_round, top_of_round = _Round(self, index).attend()
-            new_top = torch.maximum(top, top_of_round)
-            at = new_top.masked_fill(new_top == -torch.inf, 0)
-            old, new = (top - at).exp_(), (top_of_round - at).exp_()
-            out.mul_(old.unsqueeze(-1)).addcmul_(of_round, new.unsqueeze(-1))
-            total.mul_(old).addcmul_(total_of_round, new)
-            top = new_top
-        alone = (total == 0).unsqueeze(-1)
-        out.div_(total.unsqueeze(-1).masked_fill(alone, 1))
-        out.copy_(torch.where(alone, self.values, out))
+            _Round(self, index).attend(highest, out, total)
+        alone = total == 0
+        out.div_(total.masked_fill(alone, 1).unsqueeze(-1))
+        torch.where(alone.unsqueeze(-1), self.values, out, out=out)
         if self.padded is not None:
             out.masked_fill_(self.padded, 0)
-        torch.add(top, total.log(), out=log_total)
+        torch.add(highest, total.log2_(), out=log_total).div_(_LOG2_E)
 
-    def gradients(self, out: Tensor, log_total: Tensor, d_out: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the gradients of these heads' qk and values."""
+    def gradients(
+        self, out: Tensor, log_total: Tensor, d_out: Tensor, d_qk: Tensor, d_values: Tensor
+    ) -> None:
+        """Fill `d_qk` and `d_values` of these heads, adding round to round."""
         d_out = d_out.to(out.dtype)
         if self.padded is not None:
             d_out = d_out.masked_fill(self.padded, 0)
         alone = log_total == -torch.inf
-        self.d_out = d_out
-        self.projected = (d_out * out).sum(-1, keepdim=True)
-        # exp(score - inf): whoever is alone weighs nobody
-        self.log_total = log_total.masked_fill(alone, torch.inf).unsqueeze(-1)
-        d_queries, d_keys = torch.zeros_like(self.keys), torch.zeros_like(self.keys)
-        d_values = d_out * alone.unsqueeze(-1)
+        # 2^(score - inf): whoever is alone weighs nobody
+        log_total = log_total.mul(_LOG2_E).masked_fill_(alone, torch.inf)
+        projected = self._dots(d_out, out)
+        d_keys = self.room("d keys", self.keys, *self.keys.shape).zero_()
+        sums = d_qk.zero_(), d_keys, torch.mul(d_out, alone.unsqueeze(-1), out=d_values)
         for index in range(self.order.shape[1]):
-            for whole, part in zip(
-                (d_queries, d_keys, d_values), _Round(self, index).gradients(), strict=True
-            ):
-                whole.add_(part)
+            _Round(self, index).gradients(d_out, projected, log_total, sums)
         # k = q / |q|: only what is at a right angle to k moves it.
-        d_keys.sub_(self.keys * (self.keys * d_keys).sum(-1, keepdim=True))
-        through_key = d_keys.div_(self.norm).masked_fill_(self.norm == 0, 0)
-        return d_queries.add_(through_key), d_values
+        along = self._dots(self.keys, d_keys).unsqueeze(-1)
+        d_keys.addcmul_(self.keys, along, value=-1)
+        norm = self.norm.masked_fill(self.norm == 0, torch.inf).unsqueeze(-1)
+        d_qk.addcdiv_(d_keys, norm)
+
+    def _dots(self, left: Tensor, right: Tensor) -> Float[Tensor, " positions"]:
+        """Return the dot product of each position's two vectors."""
+        return torch.mul(left, right, out=self.room("products", right, *right.shape)).sum(-1)
 
 
 class _Round:
-    """One round of some heads, laid out on a line: row after row, each a whole number of tiles."""
+    """One round of some heads: what it adds to the softmax and to the gradients."""
 
     def __init__(self, heads: _Heads, index: int) -> None:
-        plan = heads.rule.plan
-        rows, _, length = heads.order.shape
-        self.heads, self.index = heads, index
-        self.tile_length = min(plan.chunk_length, length)
-        tiles = -(-length // self.tile_length)
-        self.before = min(plan.chunks_before, tiles - 1)
-        self.after = min(plan.chunks_after, tiles - 1)
-        self.n_tiles = rows * tiles
-        self.window_length = (self.before + 1 + self.after) * self.tile_length
-        filler = tiles * self.tile_length - length
-        self.d_head = heads.keys.shape[-1]
-        row = torch.arange(rows, device=heads.order.device).unsqueeze(-1)
-        order = torch.nn.functional.pad(heads.order[:, index], (0, filler))
-        self.source = (order + row * length).flatten()
-        self.place = (heads.slot[:, index] + row * tiles * self.tile_length).flatten()
-        self.shape = rows, length
+        self.heads, self.rule, self.room = heads, heads.rule, heads.room
+        plan, kind = heads.rule.plan, _kind(heads.keys)
+        of_round = (part[:, index] for part in (heads.order, heads.first, heads.last))
+        self.layout = Bands(*of_round, plan, _BAND_LENGTH[kind], heads.room)
+        self.pieces = list(self.layout.pieces(_PAIRS_AT_ONCE[kind]))
+        self.scale = self.layout.bands(heads.scale)
+        # Slots and positions as floats: torch compares floats, into floats, several times faster.
+        exact = heads.keys.shape[0] < 1 / torch.finfo(heads.keys.dtype).eps
+        self.number = heads.keys.dtype if exact else torch.float64
+        self.run = self.layout.first.to(self.number), self.layout.last.to(self.number)
+        self.earlier = []
+        if not heads.rule.count_repeats:
+            self.earlier = [self._run_in(other) for other in range(index)]
+        if heads.coins:
+            self.coins = [self.layout.blocks(coins) for coins in heads.coins]
 
-        # The run of every query, counted from where its tile's window starts; a filler's is empty.
-        tile = torch.arange(self.n_tiles, device=order.device, dtype=torch.int32) % tiles
-        start = ((tile - self.before) * self.tile_length).unsqueeze(-1)
-        self.first, self.last = (
-            torch.nn.functional.pad(run[:, index], (0, filler), value=value).view(self.n_tiles, -1)
-            - start
-            for run, value in ((heads.first, length), (heads.last, -1))
-        )
-        self.norm = self._tiles(self._on_line(heads.norm))
-        self.keys_and_values = self._with_margins(
-            self._on_line(torch.cat([heads.keys, heads.values], -1))
-        )
-        self.earlier = [] if heads.rule.count_repeats else [self._run_in(e) for e in range(index)]
-        self.positions = self._pairs(order.flatten().int())
-        if heads.rule.dropout:
-            self.coins = [self._pairs(self._on_line(coins)) for coins in heads.coins]
+    def raise_to_highest(self, highest: Float[Tensor, " positions"]) -> None:
+        """Raise to every position's largest score, in base 2, or less where it sees nobody."""
+        top = torch.zeros_like(self.scale)
+        for piece in self.pieces:
+            own, keys = piece.queries_and_keys(self.heads.keys, "keys")
+            cosines = torch.bmm(own, keys.mT).add_(2).mul_(self._counts(piece))
+            top[piece.bands] = torch.maximum(top[piece.bands], cosines.amax(-1))  # in [1, 3], or 0
+        top.sub_(2).mul_(self.scale)
+        self.layout.raise_at_positions(highest, top)
 
-    def attend(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return per position sum exp(s - top) v, sum exp(s - top) and top, the largest score."""
-        line = self.n_tiles * self.tile_length
-        out = self.heads.values.new_empty(line, self.heads.values.shape[-1])
-        total, top = out.new_empty(line), out.new_empty(line)
-        for tiles in self._blocks():
-            slots = slice(tiles.start * self.tile_length, tiles.stop * self.tile_length)
-            keys, values = self._windows(tiles)
-            scores = self._scores(tiles, keys)
-            highest = scores.amax(-1, keepdim=True)
-            scores.sub_(highest.masked_fill(highest == -torch.inf, 0)).exp_()
-            top[slots], total[slots] = highest.flatten(), scores.sum(-1).flatten()
-            if self.heads.rule.dropout:
-                scores.mul_(self._kept_share(tiles, scores.dtype))
-            out[slots] = torch.bmm(scores, values).flatten(0, 1)
-        return tuple(self._at_positions(part) for part in (out, total, top))
+    def attend(self, highest: Tensor, out: Tensor, total: Tensor) -> None:
+        """Add per position sum 2^(s - highest) v to `out` and sum 2^(s - highest) to `total`."""
+        highest = self.layout.bands(highest)
+        for piece in self.pieces:
+            weights = self._weights(
+                piece, *piece.queries_and_keys(self.heads.keys, "keys"), highest
+            )
+            piece.add_to_queries(total, weights.sum(-1))
+            if self.rule.dropout:
+                weights.mul_(self._kept_share(piece, weights.dtype))
+            values = piece.keys(self.heads.values, "values")
+            sums = self.room("sums", out, *weights.shape[:2], out.shape[-1])
+            piece.add_to_queries(out, torch.bmm(weights, values, out=sums))
 
-    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return per position what this round adds to the gradients of queries, keys and values."""
-        heads, d_head, length = self.heads, self.d_head, self.tile_length
-        d_out, projected, log_total = (
-            self._tiles(self._on_line(part))
-            for part in (heads.d_out, heads.projected, heads.log_total)
+    def gradients(
+        self,
+        d_out: Tensor,
+        projected: Tensor,
+        log_total: Tensor,
+        into: tuple[Tensor, Tensor, Tensor],
+    ) -> None:
+        """Add what this round contributes to the gradients of queries, keys and values."""
+        d_queries, d_keys, d_values = into
+        projected, log_total, norm = (
+            self.layout.bands(part) for part in (projected, log_total, self.heads.norm)
         )
-        d_queries = heads.keys.new_empty(self.n_tiles, length, d_head)
-        d_line = torch.zeros_like(self.keys_and_values)
-        for tiles in self._blocks():
-            keys, values = self._windows(tiles)
-            weights = self._scores(tiles, keys).sub_(log_total[tiles]).exp_()
-            d_weights = torch.bmm(d_out[tiles], values.mT)
+        for piece in self.pieces:
+            own, keys = piece.queries_and_keys(self.heads.keys, "keys")
+            weights = self._weights(piece, own, keys, log_total)
+            d_out_here = piece.queries(d_out, "d out")
+            d_weights = self.room("d weights", weights, *weights.shape)
+            torch.bmm(d_out_here, piece.keys(self.heads.values, "values").mT, out=d_weights)
             dropped = weights
-            if heads.rule.dropout:
-                share = self._kept_share(tiles, weights.dtype)
+            if self.rule.dropout:
+                share = self._kept_share(piece, weights.dtype)
                 d_weights.mul_(share)
                 dropped = weights * share
-            d_scores = d_weights.sub_(projected[tiles]).mul_(weights)
-            d_queries[tiles] = torch.bmm(d_scores, keys)
-            queries = self._own_keys(tiles) * self.norm[tiles]
-            self._add_windows(d_line[:, :d_head], tiles, torch.bmm(d_scores.mT, queries))
-            self._add_windows(d_line[:, d_head:], tiles, torch.bmm(dropped.mT, d_out[tiles]))
-        d_line = d_line[self.before * length : d_line.shape[0] - self.after * length]
-        d_queries, d_line = self._at_positions(d_queries.flatten(0, 1)), self._at_positions(d_line)
-        return d_queries, d_line[..., :d_head], d_line[..., d_head:]
+            d_scores = d_weights.sub_(piece.of_queries(projected)).mul_(weights)
+            room = self.room("sums", own, *own.shape)
+            piece.add_to_queries(d_queries, torch.bmm(d_scores, keys, out=room))
+            queries = torch.mul(own, piece.of_queries(norm), out=room)
+            piece.add_to_keys(d_keys, d_scores.mT, queries)
+            piece.add_to_keys(d_values, dropped.mT, d_out_here)
 
-    def _blocks(self) -> Iterator[slice]:
-        """Cut the tiles into blocks whose scores fit the working memory."""
-        device = self.source.device.type
-        room = _SCORES_AT_ONCE.get(device, _SCORES_AT_ONCE["cpu"])
-        at_once = max(1, room // (self.tile_length * self.window_length))
-        for start in range(0, self.n_tiles, at_once):
-            yield slice(start, min(start + at_once, self.n_tiles))
+    def _weights(
+        self, piece: Piece, own: Tensor, keys: Tensor, highest: Tensor
+    ) -> Float[Tensor, "some band_length window"]:
+        """Return 2^(s - highest) where the plan shows the pair and no earlier round did, else 0."""
+        scores = self.room("scores", own, *own.shape[:2], keys.shape[1])
+        torch.bmm(own, keys.mT, out=scores)
+        scores.mul_(piece.of_queries(self.scale)).sub_(piece.of_queries(highest))
+        if not self.heads.bounded:  # who is not seen may score more than who is
+            scores.clamp_(max=1)
+        return scores.exp2_().mul_(self._counts(piece))
 
-    def _windows(self, tiles: slice) -> tuple[Tensor, Tensor]:
-        """Return the keys and values that each tile may need: overlapping views, no copies."""
-        line, step = self.keys_and_values, self.tile_length
-        width = line.shape[-1]
-        windows = line.as_strided(
-            (tiles.stop - tiles.start, self.window_length, width),
-            (step * width, width, 1),
-            line.storage_offset() + tiles.start * step * width,
+    def _counts(self, piece: Piece) -> Float[Tensor, "some band_length window"]:
+        """Return 1 for the pairs that count in this round, 0 for the others."""
+        plan = self.rule.plan
+        first, last = (piece.of_queries(run) for run in self.run)
+        slot = piece.slots_of_keys().to(self.number)
+        counts, test, other = (
+            self.room(name, self.heads.keys, *first.shape[:2], slot.shape[0])
+            for name in ("counts", "test", "other test")
         )
-        return windows[..., : self.d_head], windows[..., self.d_head :]
-
-    def _own_keys(self, tiles: slice) -> Float[Tensor, "tiles tile_length d_head"]:
-        """Return the keys of the tile's own positions; times `norm`, they are its queries."""
-        start, stop = (
-            (edge + self.before) * self.tile_length for edge in (tiles.start, tiles.stop)
-        )
-        own = self.keys_and_values[start:stop, : self.d_head]
-        return own.unflatten(0, (-1, self.tile_length))
-
-    def _scores(self, tiles: slice, keys: Tensor) -> Float[Tensor, "tiles tile_length window"]:
-        """Return q . k where the plan shows the pair and no earlier round did, else -inf."""
-        scores = torch.bmm(self._own_keys(tiles), keys.mT).mul_(self.norm[tiles])
-        return scores.masked_fill_(~self._counts(tiles), -torch.inf)
-
-    def _counts(self, tiles: slice) -> Bool[Tensor, "tiles tile_length window"]:
-        """Say which pairs count in this round."""
-        plan = self.heads.rule.plan
-        window = torch.arange(self.window_length, device=self.source.device, dtype=torch.int32)
-        counts = window >= self.first[tiles].unsqueeze(-1)
-        counts &= window <= self.last[tiles].unsqueeze(-1)
+        torch.ge(slot, first, out=counts)
+        counts.mul_(torch.le(slot, last, out=test))
         if not plan.causal:
-            own = window - self.before * self.tile_length
-            counts &= own != window[: self.tile_length, None]
+            counts.mul_(torch.ne(slot, piece.slots_of_queries()))
         elif not plan.within_bucket:  # within buckets a causal run ends before its own slot
-            query, key = self.positions
-            counts &= key[tiles] < query[tiles]
+            query, key = self._positions(piece)
+            counts.mul_(torch.lt(key, query, out=test))
         for first, last, slot in self.earlier:
-            seen = slot[tiles] >= first[tiles]
-            seen &= slot[tiles] <= last[tiles]
-            counts &= ~seen
+            key = piece.of_keys(slot)
+            torch.lt(key, piece.of_queries(first), out=test)
+            torch.gt(key, piece.of_queries(last), out=other)
+            counts.mul_(torch.maximum(test, other, out=test))
         return counts
 
-    def _kept_share(self, tiles: slice, dtype: torch.dtype) -> Tensor:
-        """Toss the dropout coins of a block."""
-        (query, _), (_, key) = self.coins
-        query, key = query[tiles].squeeze(-1), key[tiles].squeeze(-2)
-        return kept_share(query, key, self.heads.rule.dropout, dtype)
+    def _positions(self, piece: Piece) -> tuple[Tensor, Tensor]:
+        """Return the positions of queries, as columns, and keys, as rows, in their table."""
+        place = self.layout.place.to(self.number)
+        return piece.of_queries(self.layout.inner(place)), piece.of_keys(place)
 
     def _run_in(self, other: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return, on this round's line, the runs and slots that its occupants have in another."""
-        heads = self.heads
-        slot = heads.slot[:, other]
+        """Lay out the runs and slots that this round's occupants have in another."""
+        slot = self.heads.slot[:, other]
         first, last = (
-            self._tiles(self._on_line(run[:, other].gather(-1, slot))).unsqueeze(-1)
-            for run in (heads.first, heads.last)
+            self.layout.bands(run[:, other].gather(-1, slot).flatten().to(self.number))
+            for run in (self.heads.first, self.heads.last)
         )
-        _, slot_of_key = self._pairs(self._on_line(slot.int()))
-        return first, last, slot_of_key
+        return first, last, self.layout.blocks(slot.flatten().to(self.number))
 
-    def _pairs(self, numbers: Int[Tensor, " line"]) -> tuple[Tensor, Tensor]:
-        """Return per tile a number of its queries, as a column, and of its keys, as a row."""
-        windows = self._with_margins(numbers).unfold(0, self.window_length, self.tile_length)
-        return self._tiles(numbers).unsqueeze(-1), windows.unsqueeze(-2)
-
-    def _on_line(self, numbers: Shaped[Tensor, "rows length ..."]) -> Tensor:
-        """Lay numbers of positions out in this round's order."""
-        return numbers.flatten(0, 1).index_select(0, self.source)
-
-    def _at_positions(self, line: Shaped[Tensor, "line ..."]) -> Tensor:
-        """Bring what lies on the line back into reading order."""
-        return line.index_select(0, self.place).unflatten(0, self.shape)
-
-    def _tiles(self, line: Shaped[Tensor, "line ..."]) -> Tensor:
-        """Cut a line into its tiles."""
-        return line.unflatten(0, (self.n_tiles, self.tile_length))
-
-    def _with_margins(self, line: Shaped[Tensor, "line ..."]) -> Tensor:
-        """Give the outermost windows room: zeros that no query sees."""
-        if not self.before and not self.after:
-            return line
-        margins = (self.before * self.tile_length, self.after * self.tile_length)
-        return torch.nn.functional.pad(line, (0, 0) * (line.dim() - 1) + margins)
-
-    def _add_windows(self, line: Tensor, tiles: slice, windows: Tensor) -> None:
-        """Add what each window holds to the places on the line that it covers."""
-        step = self.tile_length
-        for piece in range(self.before + 1 + self.after):
-            start, stop = (tiles.start + piece) * step, (tiles.stop + piece) * step
-            line[start:stop] += windows[:, piece * step : (piece + 1) * step].flatten(0, 1)
+    def _kept_share(self, piece: Piece, dtype: torch.dtype) -> Tensor:
+        """Toss the dropout coins of a piece."""
+        of_queries, of_keys = self.coins
+        query, key = piece.of_queries(self.layout.inner(of_queries)), piece.of_keys(of_keys)
+        return kept_share(query.squeeze(-1), key.squeeze(-2), self.rule.dropout, dtype)

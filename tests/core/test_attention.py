@@ -157,8 +157,8 @@ def test_lsh_attention_is_exact_attention_over_the_pairs_its_plan_shows():
 
 @pytest.mark.parametrize("budget", [1, 40, 300])
 def test_it_stays_exact_however_the_work_is_cut(budget, monkeypatch):
-    monkeypatch.setattr(chunked, "_SCORES_AT_ONCE", {"cpu": budget})
-    monkeypatch.setattr(chunked, "_NUMBERS_IN_LINE", {"cpu": budget})
+    monkeypatch.setattr(chunked, "_PAIRS_AT_ONCE", {"cpu": budget})
+    monkeypatch.setattr(chunked, "_SLOTS_IN_LINE", {"cpu": budget})
     worst = Worst("cut", EXACT)
 
     @settings(max_examples=25)
