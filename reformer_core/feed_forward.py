@@ -6,10 +6,9 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
-from reformer_core.graphs import cut, n_pieces, settled, tracing
+from reformer_core.graphs import filled, n_pieces, tracing
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -32,7 +31,8 @@ def in_pieces(
         done = [checkpoint(position_wise, piece, use_reentrant=False) for piece in pieces]
     else:
         done = [position_wise(piece) for piece in pieces]
-    return cut(torch.cat(done, dim=1), x.shape[1])
+    done = torch.cat(done, dim=1)
+    return filled(done, 0, x.shape[1]) if tracing() else done
 
 
 def _equal_pieces(
@@ -42,10 +42,8 @@ def _equal_pieces(
 
     `Tensor.chunk` may return fewer, and a graph of any length must know how many there are.
     """
-    length = x.shape[1]
-    size = n_pieces(length, n_chunks)
-    filled = settled(pad(x, (0, 0, 0, n_chunks * size - length)))
-    return settled(filled.unflatten(1, (n_chunks, size)).transpose(0, 1)).unbind(0)
+    size = n_pieces(x.shape[1], n_chunks)
+    return tuple(filled(x, i * size, (i + 1) * size) for i in range(n_chunks))
 
 
 class FeedForward(nn.Module):

@@ -8,6 +8,7 @@ a symbol, and every such question would pin the graph to the lengths with the sa
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def tracing() -> bool:
@@ -17,23 +18,34 @@ def tracing() -> bool:
 
 def n_pieces(length: int, piece: int) -> int:
     """Return how many pieces hold a sequence; in a graph one more, as one or more is a question."""
-    return (length + piece - 1) // piece + tracing()
+    return (length + piece - 1) // piece + int(tracing())
 
 
-def settled(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
-    """Return the tensor itself, and in a graph a copy whose layout follows from its shape."""
-    return x.clone(memory_format=torch.contiguous_format) if tracing() else x
+def filled(
+    x: Shaped[Tensor, "rows length width"], start: int, stop: int
+) -> Shaped[Tensor, "rows filled width"]:
+    """Return the places from `start` to `stop` of the second axis, which may lie beyond its ends.
+
+    What stands there is finite and nobody's: zeros, and in a graph the nearest place again.
+    """
+    length = x.shape[1]
+    if tracing():
+        return x.index_select(1, torch.arange(start, stop, device=x.device).clamp(0, length - 1))
+    return pad(x, (0, 0, -start, stop - length))
 
 
 def rows_of(
-    x: Shaped[Tensor, "batch heads ..."],
-) -> Shaped[Tensor, "heads*batch ..."]:
+    x: Shaped[Tensor, "batch heads length width"],
+) -> Shaped[Tensor, "heads*batch length width"]:
     """Return the heads one below the other: a view where there is one, and in a graph a copy."""
     return torch.cat(x.unbind(1)) if tracing() else x.transpose(0, 1).flatten(0, 1)
 
 
-def cut(x: Shaped[Tensor, "rows filled ..."], length: int) -> Shaped[Tensor, "rows length ..."]:
-    """Return the first `length` places of the second axis: a view, and in a graph a copy."""
+def untiled(
+    x: Shaped[Tensor, "rows tiles tile width"], length: int
+) -> Shaped[Tensor, "rows length width"]:
+    """Return the first `length` places of all tiles, one tile after the other."""
     if tracing():
-        return x.index_select(1, torch.arange(length, device=x.device))
-    return x[:, :length]
+        place = torch.arange(length, device=x.device)
+        return x[:, place // x.shape[2], place % x.shape[2]]
+    return x.flatten(1, 2)[:, :length]

@@ -105,7 +105,12 @@ def rotations_at(
     return _rotations_at(step, hash_seed, layer, *sizes, factors_of(n_buckets))
 
 
-@torch.library.custom_op("reformer::rotations_at", mutates_args=())
+@torch.library.custom_op(
+    "reformer::rotations_at",
+    mutates_args=(),
+    schema="(Tensor step, int hash_seed, int layer, int n_hashes, int n_heads, int d_head,"
+    " int[] factors) -> Tensor",
+)
 def _rotations_at(
     step: Tensor,
     hash_seed: int,
@@ -158,7 +163,11 @@ def hash_vectors(
     return _hash_vectors(vectors.detach(), rotations.detach(), factors)
 
 
-@torch.library.custom_op("reformer::hash_vectors", mutates_args=())
+@torch.library.custom_op(
+    "reformer::hash_vectors",
+    mutates_args=(),
+    schema="(Tensor vectors, Tensor rotations, int[] factors) -> Tensor",
+)
 def _hash_vectors(vectors: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
     """Number buckets part by part; one operation, so that a graph has no parts to count."""
     batch, heads, length, _ = vectors.shape

@@ -3,10 +3,10 @@
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from reformer_core.bucketing import Window, check_rule
-from reformer_core.graphs import cut, n_pieces, rows_of, settled, tracing
+from reformer_core.graphs import filled, n_pieces, rows_of, tracing, untiled
 
 
 def local_attention(
@@ -39,9 +39,8 @@ def local_attention(
     # To torch every row of heads * batch is an example, and each of its tiles a head.
     def windows(sequence: Tensor, before: int, after: int) -> Tensor:
         """View a sequence (batch, heads, length, width) as the window that each tile needs."""
-        filler = tiles * tile - length
-        rows = pad(rows_of(sequence), (0, 0, before * tile, after * tile + filler))
-        return settled(rows).unfold(1, (before + 1 + after) * tile, tile).mT
+        rows = filled(rows_of(sequence), -before * tile, (tiles + after) * tile)
+        return rows.unfold(1, (before + 1 + after) * tile, tile).mT
 
     attended = scaled_dot_product_attention(
         windows(queries, 0, 0),
@@ -50,8 +49,7 @@ def local_attention(
         attn_mask=_visible(queries, chunk_length, causal, window, padding, tile, before, after),
         dropout_p=dropout,
     )
-    attended = settled(attended).reshape(heads * batch, tiles * tile, values.shape[-1])
-    attended = cut(attended, length).unflatten(0, (heads, batch)).transpose(0, 1)
+    attended = untiled(attended, length).unflatten(0, (heads, batch)).transpose(0, 1)
     if padding is not None:
         attended = attended.masked_fill(padding[:, None, :, None], 0)
     return attended
