@@ -58,7 +58,9 @@ def full_attention(
     """
     batch, heads, length, _ = qk.shape
     everyone = torch.ones(length, length, dtype=torch.bool, device=qk.device)
-    counts = everyone.tril(-1) if causal else everyone.fill_diagonal_(False)
+    counts = everyone.tril(-1)
+    if not causal:
+        counts = counts | counts.mT
     counts = counts.expand(batch, heads, length, length)
     if padding is not None:
         counts = counts & ~padding[:, None, None, :] & ~padding[:, None, :, None]
