@@ -15,7 +15,7 @@ def differentiable_once(backward: Callable[..., tuple]) -> Callable[..., tuple]:
     """
 
     @wraps(backward)
-    def checked(ctx, *gradients: Tensor) -> tuple:
+    def checked(ctx, *gradients: Tensor | None) -> tuple:
         if torch.is_grad_enabled():
             raise RuntimeError(
                 "LSH attention and the reversible stack can be differentiated once, got "

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -113,12 +114,14 @@ def plan_chunks(
     elif not isinstance(n_buckets, int):
         n_buckets = math.prod(n_buckets)
 
-    key = buckets.long()
+    key = buckets.to(torch.int16 if n_buckets <= torch.iinfo(torch.int16).max else torch.int64)
     if padding is not None:
-        key = key.masked_fill(padding[:, None, None], n_buckets)
-    in_order, order = torch.sort(key, dim=-1, stable=True)
-    place = torch.arange(length, device=buckets.device, dtype=torch.int32).expand(buckets.shape)
-    slot = torch.empty_like(order).scatter_(-1, order, place.long())
+        key = key.masked_fill(padding[:, None, None], torch.iinfo(key.dtype).max)
+    order = _sort_buckets(key)
+    in_order = key.gather(-1, order)
+    position = torch.arange(length, device=buckets.device)
+    slot = torch.empty_like(order).scatter_(-1, order, position.expand(buckets.shape))
+    place = position.int().expand(buckets.shape)
 
     if window == "chunks":
         chunk = place // chunk_length
@@ -154,14 +157,30 @@ def plan_chunks(
     )
 
 
+@torch.library.custom_op("reformer::sort_buckets", mutates_args=())
+def _sort_buckets(key: Tensor) -> Tensor:
+    """Return the order that sorts the last axis, equals in reading order.
+
+    On a CPU NumPy sorts 16-bit integers digit by digit, ten times faster than torch, which
+    compares; and a graph sees one operation.
+    """
+    if key.device.type == "cpu" and key.dtype == torch.int16:
+        return torch.from_numpy(np.argsort(key.contiguous().numpy(), axis=-1, kind="stable"))
+    return torch.argsort(key, dim=-1, stable=True).contiguous()
+
+
+@_sort_buckets.register_fake
+def _(key: Tensor) -> Tensor:
+    return key.new_empty(key.shape, dtype=torch.int64)
+
+
 def _bucket_runs(
     in_order: Int[Tensor, "batch heads rounds length"],
     place: Int[Tensor, "batch heads rounds length"],
 ) -> tuple[Int[Tensor, "batch heads rounds length"], Int[Tensor, "batch heads rounds length"]]:
     """Find the first and the last slot of the bucket that each slot belongs to."""
-    changes = in_order[..., 1:] != in_order[..., :-1]
-    opens = torch.nn.functional.pad(changes, (1, 0), value=True)
-    closes = torch.nn.functional.pad(changes, (0, 1), value=True)
+    opens = (in_order != in_order.roll(1, -1)) | (place == 0)
+    closes = opens.roll(-1, -1)
     starts = place.masked_fill(~opens, 0).cummax(-1).values
     ends = place.masked_fill(~closes, place.shape[-1]).flip(-1).cummin(-1).values.flip(-1)
     return starts, ends

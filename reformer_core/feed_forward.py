@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from reformer_core.graphs import filled, n_pieces, tracing
+
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
 
@@ -24,12 +26,24 @@ def in_pieces(
     """
     if n_chunks == 1:
         return position_wise(x)
-    pieces = x.chunk(n_chunks, dim=1)
+    pieces = _equal_pieces(x, n_chunks) if tracing() else x.chunk(n_chunks, dim=1)
     if torch.is_grad_enabled():
         done = [checkpoint(position_wise, piece, use_reentrant=False) for piece in pieces]
     else:
         done = [position_wise(piece) for piece in pieces]
-    return torch.cat(done, dim=1)
+    done = torch.cat(done, dim=1)
+    return filled(done, 0, x.shape[1]) if tracing() else done
+
+
+def _equal_pieces(
+    x: Float[Tensor, "batch length d_model"], n_chunks: int
+) -> tuple[Float[Tensor, "batch piece d_model"], ...]:
+    """Cut a sequence into exactly `n_chunks` pieces of one size, the last ones filled up.
+
+    `Tensor.chunk` may return fewer, and a graph of any length must know how many there are.
+    """
+    size = n_pieces(x.shape[1], n_chunks)
+    return tuple(filled(x, i * size, (i + 1) * size) for i in range(n_chunks))
 
 
 class FeedForward(nn.Module):

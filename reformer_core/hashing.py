@@ -1,6 +1,7 @@
 """Angular locality-sensitive hashing: vectors that point the same way share a bucket (Sec. 2)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -86,6 +87,58 @@ def draw_rotations(
     return torch.randn(shape, generator=generator, device=generator.device)
 
 
+def rotations_at(
+    step: Int[Tensor, ""],
+    hash_seed: int,
+    layer: int,
+    n_hashes: int,
+    n_heads: int,
+    d_head: int,
+    n_buckets: Buckets,
+) -> Float[Tensor, "heads rounds d_head half_buckets"]:
+    """Draw the rotations of a step that only a tensor knows, as one operation.
+
+    They are those of `draw_rotations` with `hash_generator(hash_seed, layer, step)`, on the step's
+    device; neither a generator nor reading the number can be part of a graph.
+    """
+    sizes = n_hashes, n_heads, d_head
+    return _rotations_at(step, hash_seed, layer, *sizes, factors_of(n_buckets))
+
+
+@torch.library.custom_op(
+    "reformer::rotations_at",
+    mutates_args=(),
+    schema="(Tensor step, int hash_seed, int layer, int n_hashes, int n_heads, int d_head,"
+    " int[] factors) -> Tensor",
+)
+def _rotations_at(
+    step: Tensor,
+    hash_seed: int,
+    layer: int,
+    n_hashes: int,
+    n_heads: int,
+    d_head: int,
+    factors: Sequence[int],
+) -> Tensor:
+    generator = hash_generator(hash_seed, layer, int(step))
+    drawn = draw_rotations(n_hashes, n_heads, d_head, tuple(factors), generator)
+    return drawn.to(step.device)
+
+
+@_rotations_at.register_fake
+def _(
+    step: Tensor,
+    hash_seed: int,
+    layer: int,
+    n_hashes: int,
+    n_heads: int,
+    d_head: int,
+    factors: Sequence[int],
+) -> Tensor:
+    shape = n_heads, n_hashes, d_head, sum(factors) // 2
+    return step.new_empty(shape, dtype=torch.float32)
+
+
 def hash_vectors(
     vectors: Float[Tensor, "batch heads length d_head"],
     rotations: Float[Tensor, "heads rounds d_head half_buckets"],
@@ -107,10 +160,20 @@ def hash_vectors(
             f"rotations must have half of n_buckets' factors as directions: {n_buckets} needs "
             f"{sum(factors) // 2}, got {half}; draw them with the same n_buckets"
         )
+    return _hash_vectors(vectors.detach(), rotations.detach(), factors)
+
+
+@torch.library.custom_op(
+    "reformer::hash_vectors",
+    mutates_args=(),
+    schema="(Tensor vectors, Tensor rotations, int[] factors) -> Tensor",
+)
+def _hash_vectors(vectors: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
+    """Number buckets part by part; one operation, so that a graph has no parts to count."""
     batch, heads, length, _ = vectors.shape
-    rounds = rotations.shape[1]
+    rounds, half = rotations.shape[1], rotations.shape[-1]
     buckets = vectors.new_empty((batch * heads, rounds, length), dtype=torch.int64)
-    with torch.no_grad(), torch.autocast(vectors.device.type, enabled=False):
+    with torch.autocast(vectors.device.type, enabled=False):
         vectors = vectors.flatten(0, 1).to(torch.promote_types(vectors.dtype, torch.float32))
         directions = rotations.to(vectors).transpose(1, 2).flatten(2).repeat(batch, 1, 1)
 
@@ -122,6 +185,12 @@ def hash_vectors(
 
         in_parallel(hash_part, _parts(vectors, rounds * half), vectors.device)
     return buckets.unflatten(0, (batch, heads))
+
+
+@_hash_vectors.register_fake
+def _(vectors: Tensor, rotations: Tensor, factors: Sequence[int]) -> Tensor:
+    batch, heads, length, _ = vectors.shape
+    return vectors.new_empty((batch, heads, rotations.shape[1], length), dtype=torch.int64)
 
 
 def _parts(vectors: Float[Tensor, "rows length d_head"], width: int) -> list[tuple[slice, slice]]:
@@ -141,7 +210,7 @@ def _parts(vectors: Float[Tensor, "rows length d_head"], width: int) -> list[tup
 
 
 def _choices(
-    projected: Float[Tensor, "rows length rounds half_buckets"], factors: tuple[int, ...]
+    projected: Float[Tensor, "rows length rounds half_buckets"], factors: Sequence[int]
 ) -> Int[Tensor, "rows length rounds"]:
     """Choose, in every factor, the direction +-R that a vector points along most."""
     bucket, place = 0, 1

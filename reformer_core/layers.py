@@ -17,6 +17,7 @@ from reformer_core.hashing import (
     draw_rotations,
     hash_generator,
     hash_vectors,
+    rotations_at,
 )
 from reformer_core.local import local_attention
 
@@ -27,7 +28,7 @@ class Context:
 
     padding: Bool[Tensor, "batch length"] | None = None
     """True where a token is padding."""
-    step: int = EVALUATION
+    step: int | Int[Tensor, ""] = EVALUATION
     """Which rotations to hash with: the training step, or EVALUATION for the fixed ones."""
 
 
@@ -119,16 +120,21 @@ class LSHSelfAttention(nn.Module):
             buckets = memo.long()
         return plan_chunks(buckets, padding=context.padding, **self.rule)
 
-    def rotations(self, step: int) -> Float[Tensor, "heads rounds d_head half_buckets"]:
+    def rotations(
+        self, step: int | Int[Tensor, ""]
+    ) -> Float[Tensor, "heads rounds d_head half_buckets"]:
         """Return the directions to hash with at a step."""
-        if step == EVALUATION:
+        if isinstance(step, int) and step == EVALUATION:
             return self.evaluation_rotations
         return self._draw(step).to(self.evaluation_rotations)
 
-    def _draw(self, step: int) -> Float[Tensor, "heads rounds d_head half_buckets"]:
-        generator = hash_generator(self.hash_seed, self.layer, step)
-        n_buckets = self.rule["n_buckets"]
-        return draw_rotations(self.n_hashes, self.n_heads, self.d_head, n_buckets, generator)
+    def _draw(
+        self, step: int | Int[Tensor, ""]
+    ) -> Float[Tensor, "heads rounds d_head half_buckets"]:
+        sizes = self.n_hashes, self.n_heads, self.d_head, self.rule["n_buckets"]
+        if isinstance(step, Tensor):
+            return rotations_at(step, self.hash_seed, self.layer, *sizes)
+        return draw_rotations(*sizes, hash_generator(self.hash_seed, self.layer, step))
 
 
 class LocalSelfAttention(nn.Module):

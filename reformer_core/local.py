@@ -1,12 +1,12 @@
 """Attention in a local window of the text: the paper's other layer."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from reformer_core.bucketing import Window, check_rule
+from reformer_core.graphs import filled, n_pieces, rows_of, tracing, untiled
 
 
 def local_attention(
@@ -28,32 +28,28 @@ def local_attention(
     seen and gets zeros. `dropout` draws from the global generator.
     """
     check_rule(chunk_length, causal, 1, 0, window)
-    length = queries.shape[2]
+    batch, heads, length, _ = queries.shape
     if length == 0:
         raise ValueError("attention needs at least one position, got length 0: give a token")
-    tile = min(chunk_length, length)
-    tiles = -(-length // tile)
-    before = min(1, tiles - 1)
+    tile = chunk_length if tracing() else min(chunk_length, length)
+    tiles = n_pieces(length, tile)
+    before = 1 if tracing() else min(1, tiles - 1)
     after = 0 if causal else before
 
-    def windows(sequence: Tensor) -> Tensor:
+    # To torch every row of heads * batch is an example, and each of its tiles a head.
+    def windows(sequence: Tensor, before: int, after: int) -> Tensor:
         """View a sequence (batch, heads, length, width) as the window that each tile needs."""
-        filler = tiles * tile - length
-        sequence = pad(sequence, (0, 0, before * tile, after * tile + filler))
-        return rearrange(
-            sequence.unfold(2, (before + 1 + after) * tile, tile), "b h t d w -> (b t) h w d"
-        )
+        rows = filled(rows_of(sequence), -before * tile, (tiles + after) * tile)
+        return rows.unfold(1, (before + 1 + after) * tile, tile).mT
 
     attended = scaled_dot_product_attention(
-        rearrange(
-            pad(queries, (0, 0, 0, tiles * tile - length)), "b h (t q) d -> (b t) h q d", t=tiles
-        ),
-        windows(keys),
-        windows(values),
+        windows(queries, 0, 0),
+        windows(keys, before, after),
+        windows(values, before, after),
         attn_mask=_visible(queries, chunk_length, causal, window, padding, tile, before, after),
         dropout_p=dropout,
     )
-    attended = rearrange(attended, "(b t) h q d -> b h (t q) d", t=tiles)[:, :, :length]
+    attended = untiled(attended, length).unflatten(0, (heads, batch)).transpose(0, 1)
     if padding is not None:
         attended = attended.masked_fill(padding[:, None, :, None], 0)
     return attended
@@ -68,18 +64,19 @@ def _visible(
     tile: int,
     before: int,
     after: int,
-) -> Bool[Tensor, "tiles one queries window"]:
+) -> Bool[Tensor, "rows tiles queries window"]:
     """Say which positions of its window each query may see; oneself always, also as padding."""
-    batch, _, length, _ = queries.shape
-    place = torch.arange(-(-length // tile) * tile, device=queries.device).view(-1, tile, 1)
-    key = place[:, :1] + torch.arange(-before * tile, (1 + after) * tile, device=queries.device)
+    batch, heads, length, _ = queries.shape
+    start = torch.arange(n_pieces(length, tile), device=queries.device).view(-1, 1, 1) * tile
+    place = start + torch.arange(tile, device=queries.device).unsqueeze(-1)
+    key = start + torch.arange(-before * tile, (1 + after) * tile, device=queries.device)
     visible = (key >= 0) & (key < length)
     if causal:
         visible = visible & (key <= place)
     if window == "sliding":
         visible = visible & ((key - place).abs() < chunk_length)
-    visible = visible.expand(batch, *visible.shape)
-    if padding is not None:
-        is_padding = padding[:, key.squeeze(1).clamp(0, length - 1)].unsqueeze(2)
-        visible = visible & ~is_padding
-    return (visible | (key == place)).flatten(0, 1).unsqueeze(1)
+    if padding is None:
+        return (visible | (key == place)).unsqueeze(0)
+    is_padding = padding[:, key.squeeze(1).clamp(0, length - 1)].unsqueeze(2)
+    visible = (visible & ~is_padding) | (key == place)
+    return visible[torch.arange(heads * batch, device=visible.device) % batch]

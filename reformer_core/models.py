@@ -202,7 +202,12 @@ class ReformerLM(nn.Module):
     ) -> Context:
         """Check a batch, and say what every layer is told about it."""
         _check_batch(tokens, padding, self.config)
-        step = int(self.hash_step) if self.training else EVALUATION
+        if not self.training:
+            step = EVALUATION
+        elif torch.compiler.is_compiling():  # a graph cannot read the number that it holds
+            step = self.hash_step.clone()
+        else:
+            step = int(self.hash_step)
         return Context(padding=padding, step=step)
 
     @torch.no_grad()

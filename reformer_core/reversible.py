@@ -66,7 +66,7 @@ class ReversibleStack(nn.ModuleList):
         """Run all blocks on the pair of streams."""
         if self.reversible and torch.is_grad_enabled():
             tensors = [*_tensors_of(context).values(), *self.parameters()]
-            return _Reversible.apply(self, context, x1, x2, *tensors)
+            return _run_reversible(self, context, x1, x2, *tensors)
         for block in self:
             x1, x2 = block(x1, x2, context)
         return x1, x2
@@ -113,6 +113,14 @@ class _Reversible(torch.autograd.Function):
             y1, y2 = y2 - change, y1
             d1, d2 = d2, d1 + d_x
         return None, None, d1, d2, *gradients
+
+
+@torch.compiler.disable
+def _run_reversible(
+    stack: ReversibleStack, context: Any, x1: Tensor, x2: Tensor, *leaves: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Run a stack as one operation, also where a model is compiled: a graph would keep it all."""
+    return _Reversible.apply(stack, context, x1, x2, *leaves)
 
 
 @dataclass(frozen=True, kw_only=True)

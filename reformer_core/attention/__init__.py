@@ -1,6 +1,6 @@
 """LSH attention and full attention: functions without weights, one signature."""
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from reformer_core.attention.dense import dense_lsh_attention, full_attention, keys_from
@@ -19,7 +19,7 @@ def lsh_attention(
     *,
     count_repeats: bool = False,
     dropout: float = 0.0,
-    seed: int | None = None,
+    seed: int | Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, "batch heads length d_value"]:
     """Attend from every position to the union of what the plan's rounds show it (Eq. 3-6).
 

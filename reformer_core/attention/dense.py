@@ -1,7 +1,7 @@
 """The definition: one softmax over the pairs that a plan shows. Builds length x length."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reformer_core.attention.dropout import check_dropout, draw_seed, kept_share, pair_keys
@@ -29,7 +29,7 @@ def dense_lsh_attention(
     *,
     count_repeats: bool = False,
     dropout: float = 0.0,
-    seed: int | None = None,
+    seed: int | Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, "batch heads length d_value"]:
     """Attend by the definition that every faster version is checked against.
 
@@ -50,7 +50,7 @@ def full_attention(
     causal: bool,
     padding: Bool[Tensor, "batch length"] | None = None,
     dropout: float = 0.0,
-    seed: int | None = None,
+    seed: int | Int[Tensor, ""] | None = None,
 ) -> Float[Tensor, "batch heads length d_value"]:
     """Attend over all pairs with LSH attention's semantics: unit keys, oneself last.
 
@@ -58,7 +58,9 @@ def full_attention(
     """
     batch, heads, length, _ = qk.shape
     everyone = torch.ones(length, length, dtype=torch.bool, device=qk.device)
-    counts = everyone.tril(-1) if causal else everyone.fill_diagonal_(False)
+    counts = everyone.tril(-1)
+    if not causal:
+        counts = counts | counts.mT
     counts = counts.expand(batch, heads, length, length)
     if padding is not None:
         counts = counts & ~padding[:, None, None, :] & ~padding[:, None, :, None]
@@ -71,7 +73,7 @@ def _attend(
     counts: Tensor,
     padding: Bool[Tensor, "batch length"] | None,
     dropout: float,
-    seed: int | None,
+    seed: int | Int[Tensor, ""] | None,
 ) -> Float[Tensor, "batch heads length d_value"]:
     """Softmax over the pairs with a count, each weighing exp(score) * count."""
     check_dropout(dropout)

@@ -18,16 +18,17 @@ def check_dropout(dropout: float) -> None:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}: it is a probability")
 
 
-def draw_seed() -> int:
-    """Draw a dropout seed from the global generator."""
-    return int(torch.randint(1 << 62, ()))
+def draw_seed() -> Int[Tensor, ""]:
+    """Draw a dropout seed from the global generator; a tensor, which a graph can hold."""
+    return torch.randint(1 << 62, ())
 
 
 def pair_keys(
-    seed: int, batch: int, heads: int, length: int, device: torch.device
+    seed: int | Int[Tensor, ""], batch: int, heads: int, length: int, device: torch.device
 ) -> tuple[Int[Tensor, "rows length"], Int[Tensor, "rows length"]]:
     """Make the two 32-bit keys of every position, as query and as key; rows are batch * heads."""
-    words = torch.tensor([seed & _WORD, (seed >> 32) & _WORD], device=device).to(torch.int32)
+    seed = torch.as_tensor(seed)
+    words = torch.stack([seed & _WORD, (seed >> 32) & _WORD]).to(torch.int32).to(device)
     rows = torch.arange(batch * heads, dtype=torch.int32, device=device)
     of_batch = _mix(_mix(_mix(words[0]) ^ words[1]) ^ (rows // heads))
     of_head = _mix(of_batch + rows % heads)[:, None]

@@ -16,7 +16,7 @@ class Rule:
     count_repeats: bool = False
     """Whether a pair counts as often as rounds show it, or once."""
     dropout: float = 0.0
-    seed: int = 0
+    seed: int | Tensor = 0
     """Which pairs are dropped (see `dropout.py`)."""
 
 

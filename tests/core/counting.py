@@ -10,6 +10,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+# Where an operation's own code stands, behind autograd and modes.
+_BACKEND = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+
 
 class LiveBytes(TorchDispatchMode):
     """Count the bytes of all tensors made inside that still live, and their peak."""
@@ -23,7 +26,11 @@ class LiveBytes(TorchDispatchMode):
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, torch.Tensor):  # what came from outside is not ours to count
                 self._notice(leaf.untyped_storage(), size=0)
-        result = function(*args, **(kwargs or {}))
+        if function.namespace == "reformer":  # one call to torch: what happens inside counts too
+            with self:
+                result = function.redispatch(_BACKEND, *args, **(kwargs or {}))
+        else:
+            result = function(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
                 self._notice(leaf.untyped_storage(), leaf.untyped_storage().nbytes())
