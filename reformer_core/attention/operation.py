@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from reformer_core.attention import chunked
+from reformer_core.attention import chunked, triton
 from reformer_core.attention.rule import Rule, accumulated_in
 from reformer_core.autograd import differentiable_once
 from reformer_core.bucketing import BucketPlan
@@ -55,6 +55,8 @@ def fused_lsh_attention(
 
 def implementation(qk: Tensor, values: Tensor) -> ModuleType:
     """Choose who computes: a module with `attend` and `gradients`, by device."""
+    if triton.available(qk.device) and triton.objection(qk, values) is None:
+        return triton
     return chunked
 
 
