@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reformer_core.workers import in_parallel
+from reformer_core.workers import in_parallel, n_workers
 
 Buckets = int | tuple[int, ...]
 """How many buckets a round has: an even number, or even factors whose product it is."""
@@ -199,8 +199,7 @@ def _parts(vectors: Float[Tensor, "rows length d_head"], width: int) -> list[tup
     device = vectors.device.type
     room = _NUMBERS_AT_ONCE["cpu" if device == "cpu" else "cuda"] // width
     at_once = max(1, room // max(1, length))
-    if device == "cpu":  # something for every thread
-        at_once = min(at_once, math.ceil(rows / torch.get_num_threads()))
+    at_once = min(at_once, math.ceil(rows / n_workers(vectors.device)))  # something for everyone
     piece = max(1, room // at_once)
     return [
         (slice(row, row + at_once), slice(start, start + piece))

@@ -22,21 +22,28 @@ _making = Lock()
 def in_parallel(
     function: Callable[[Item], None], items: Iterable[Item], device: torch.device
 ) -> None:
-    """Call the function on every item, on as many threads as torch uses; the first error is raised.
+    """Call the function on every item, by `n_workers` threads; the first error is raised.
 
-    Other devices are parallel in themselves, so that there, and with one thread or item, the items
-    are taken in turn. So they are while a dispatch mode looks at every operation: it looks at one
-    thread only.
+    One worker, or one item, is the caller's own thread.
     """
-    items, n_threads = list(items), torch.get_num_threads()
-    watched = _get_current_dispatch_mode() is not None
-    if device.type != "cpu" or n_threads == 1 or len(items) == 1 or watched:
+    items, n_threads = list(items), n_workers(device)
+    if n_threads == 1 or len(items) == 1:
         for item in items:
             function(item)
         return
     pool = _pool(n_threads)
     for done in [pool.submit(_without_gradient, function, item) for item in items]:
         done.result()
+
+
+def n_workers(device: torch.device) -> int:
+    """Say how many threads share the items: on a processor as many as torch uses.
+
+    Other devices are parallel in themselves. And one while a dispatch mode looks at every
+    operation: it looks at one thread only, and what it counts must not depend on the machine.
+    """
+    watched = _get_current_dispatch_mode() is not None
+    return 1 if watched or device.type != "cpu" else torch.get_num_threads()
 
 
 def _without_gradient(function: Callable[[Item], None], item: Item) -> None:

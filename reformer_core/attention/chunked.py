@@ -19,7 +19,7 @@ from torch import Tensor
 from reformer_core.attention.bands import Bands, Piece, Room
 from reformer_core.attention.dropout import kept_share, pair_keys
 from reformer_core.attention.rule import Rule, accumulated_in
-from reformer_core.workers import in_parallel
+from reformer_core.workers import in_parallel, n_workers
 
 # How many queries a band has, how many scores exist at once, and how many slots a line has. About
 # a megabyte keeps a processor's cache warm; a GPU wants all of its multiprocessors busy.
@@ -83,8 +83,7 @@ def _for_groups(fill: Callable[[slice, Room], None], qk: Tensor) -> None:
     """Split the rows of batch * heads into groups whose lines fit the working memory."""
     rows, length = qk.shape[0] * qk.shape[1], qk.shape[2]
     at_once = max(1, _SLOTS_IN_LINE[_kind(qk)] // length)
-    if qk.device.type == "cpu":  # something for every thread
-        at_once = min(at_once, math.ceil(rows / torch.get_num_threads()))
+    at_once = min(at_once, math.ceil(rows / n_workers(qk.device)))  # something for every thread
     groups = [slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once)]
     spare: list[Room] = []
 

@@ -14,6 +14,9 @@ from torch.utils._pytree import tree_leaves
 from reformer_core.config import ReformerConfig
 from reformer_core.models import ReformerLM
 
+# Where an operation's own code stands, behind autograd and modes.
+_BACKEND = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BackwardMemory:
@@ -137,7 +140,11 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         """Run an operation and count what it made."""
         given = {self._key(leaf) for leaf in tree_leaves((args, kwargs)) if _has_storage(leaf)}
-        made = operation(*args, **(kwargs or {}))
+        if operation.namespace == "reformer":  # one to torch, but its working memory is memory too
+            with self:
+                made = operation.redispatch(_BACKEND, *args, **(kwargs or {}))
+        else:
+            made = operation(*args, **(kwargs or {}))
         for leaf in tree_leaves(made):
             if _has_storage(leaf) and (key := self._key(leaf)) not in given | self._known:
                 self._count(leaf, key)
