@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.library import opcheck
 
-from reformer_core.attention import lsh_attention, operation
+from reformer_core.attention import chunked, lsh_attention, operation
 from reformer_core.attention.rule import Rule
 from reformer_core.bucketing import plan_chunks
 from reformer_core.hashing import draw_rotations, hash_generator, rotations_at
@@ -76,6 +76,22 @@ def test_the_operation_called_by_name_is_differentiable_once():
     assert not log_total.requires_grad
     with pytest.raises(RuntimeError, match="differentiated once"):
         torch.autograd.grad(out.sum(), qk, create_graph=True)
+
+
+def test_neither_forward_nor_backward_computes_under_autocast(monkeypatch):
+    seen = []
+
+    class Watched:
+        def __getattr__(self, name):
+            seen.append((name, torch.is_autocast_enabled("cpu")))
+            return getattr(chunked, name)
+
+    monkeypatch.setattr(operation, "implementation", lambda qk, values: Watched())
+    qk, values, *parts = arguments(RULES["chunks"], torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out, _ = OPERATIONS.lsh_attention(qk, values, *parts)
+        out.sum().backward()
+    assert seen == [("attend", False), ("gradients", False)]
 
 
 # ---------------------------------------------------------------- sorting and rotations
