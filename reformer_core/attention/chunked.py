@@ -200,6 +200,8 @@ class _Round:
         exact = heads.keys.shape[0] < 1 / torch.finfo(heads.keys.dtype).eps
         self.number = heads.keys.dtype if exact else torch.float64
         self.run = self.layout.first.to(self.number), self.layout.last.to(self.number)
+        if plan.causal and not plan.within_bucket:
+            self.position = self.layout.place.to(self.number)
         self.earlier = []
         if not heads.rule.count_repeats:
             self.earlier = [self._run_in(other) for other in range(index)]
@@ -276,28 +278,23 @@ class _Round:
         plan = self.rule.plan
         first, last = (piece.of_queries(run) for run in self.run)
         slot = piece.slots_of_keys().to(self.number)
-        counts, test, other = (
+        counts, test = (
             self.room(name, self.heads.keys, *first.shape[:2], slot.shape[0])
-            for name in ("counts", "test", "other test")
+            for name in ("counts", "test")
         )
         torch.ge(slot, first, out=counts)
         counts.mul_(torch.le(slot, last, out=test))
         if not plan.causal:
             counts.mul_(torch.ne(slot, piece.slots_of_queries()))
         elif not plan.within_bucket:  # within buckets a causal run ends before its own slot
-            query, key = self._positions(piece)
-            counts.mul_(torch.lt(key, query, out=test))
+            query = piece.of_queries(self.layout.inner(self.position))
+            counts.mul_(torch.lt(piece.of_keys(self.position), query, out=test))
         for first, last, slot in self.earlier:
-            key = piece.of_keys(slot)
+            key, other = piece.of_keys(slot), self.room("other test", test, *test.shape)
             torch.lt(key, piece.of_queries(first), out=test)
             torch.gt(key, piece.of_queries(last), out=other)
             counts.mul_(torch.maximum(test, other, out=test))
         return counts
-
-    def _positions(self, piece: Piece) -> tuple[Tensor, Tensor]:
-        """Return the positions of queries, as columns, and keys, as rows, in their table."""
-        place = self.layout.place.to(self.number)
-        return piece.of_queries(self.layout.inner(place)), piece.of_keys(place)
 
     def _run_in(self, other: int) -> tuple[Tensor, Tensor, Tensor]:
         """Lay out the runs and slots that this round's occupants have in another."""

@@ -16,6 +16,7 @@ from reformer_core.attention import (
     keys_from,
     lsh_attention,
 )
+from reformer_core.attention.bands import Bands, Room
 from reformer_core.attention.dropout import draw_seed, kept, kept_share, pair_keys
 from reformer_core.bucketing import plan_chunks
 from reformer_core.hashing import draw_rotations, hash_vectors
@@ -174,6 +175,52 @@ def test_it_stays_exact_however_the_work_is_cut(budget, monkeypatch):
             worst.check(got, truth)
 
     check()
+
+
+def test_it_stays_exact_where_no_band_is_looked_at(monkeypatch):
+    # as on a GPU, where to look would be to wait
+    monkeypatch.setattr(Bands, "_near_and_far", lambda self, slots, limit: (limit, {}))
+    worst = Worst("every reach", EXACT)
+
+    @settings(max_examples=50)
+    @given(attention_cases())
+    def check(case):
+        plan = plan_chunks(case.buckets, **case.rule)
+        options = {"count_repeats": case.count_repeats, "dropout": case.dropout, "seed": case.seed}
+        inputs = case.qk, case.values, case.d_out, plan
+        fast = with_gradients(lsh_attention, *inputs, **options)
+        for got, truth in zip(
+            fast, with_gradients(dense_lsh_attention, *inputs, **options), strict=True
+        ):
+            worst.check(got, truth)
+
+    check()
+
+
+@pytest.mark.parametrize("window", ["chunks", "sliding"])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("n_buckets", [2, 12, 60])
+def test_what_few_bands_reach_is_added_for_those(n_buckets, causal, window):
+    # Longer than the random cases: many bands, some far from the keys that they see.
+    qk, values = random_inputs(batch=1, heads=2, length=300)
+    buckets = torch.randint(0, n_buckets, (1, 2, 3, 300), generator=seeded(4))
+    buckets[..., 40:140] = 0  # one bucket is much longer than the others
+    plan = plan_chunks(
+        buckets, chunk_length=64, causal=causal, window=window, chunks_after=0 if causal else 1
+    )
+    layout = Bands(plan.order[0, :, 0], plan.first[0, :, 0], plan.last[0, :, 0], plan, 32, Room())
+    pieces = list(layout.pieces(1 << 18))
+    picked = [piece for piece in pieces if not isinstance(piece.bands, slice)]
+    assert n_buckets == 2 or picked, "nothing was picked: the case does not test it"
+    d_out = torch.randn(values.shape, generator=seeded(5), dtype=values.dtype)
+    worst = Worst("picked", EXACT)
+    for count_repeats in (False, True):
+        fast, dense = (
+            with_gradients(attend, qk, values, d_out, plan, count_repeats=count_repeats)
+            for attend in (lsh_attention, dense_lsh_attention)
+        )
+        for got, truth in zip(fast, dense, strict=True):
+            worst.check(got, truth)
 
 
 def check_edge(qk, values, buckets, **rule):

@@ -94,6 +94,14 @@ def test_neither_forward_nor_backward_computes_under_autocast(monkeypatch):
     assert seen == [("attend", False), ("gradients", False)]
 
 
+def test_the_fused_kernels_are_chosen_where_they_run_and_have_no_objection(monkeypatch):
+    qk, values, *_ = arguments(RULES["chunks"], torch.float32)
+    assert operation.implementation(qk, values) is chunked  # no kernel runs on a processor
+    monkeypatch.setattr(operation.triton, "available", lambda device: True)
+    assert operation.implementation(qk, values) is operation.triton
+    assert operation.implementation(qk.double(), values.double()) is chunked
+
+
 # ---------------------------------------------------------------- sorting and rotations
 
 
