@@ -5,11 +5,12 @@ from numbers import Real
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from reformer_viz.measure.memory import in_units
 from reformer_viz.measure.speed import SpeedMeasurement, in_rounds
-from reformer_viz.style import INK, MUTED, PALETTE, RC, SHADE, dress, new_figure
+from reformer_viz.style import INK, MUTED, PALETTE, PAPER, RC, SHADE, dress, new_figure
 
 _COLOURS = {
     "ours": (PALETTE[0], PALETTE[4]),
@@ -127,6 +128,8 @@ def _name_end(axes: Axes, lengths: np.ndarray, values: np.ndarray, name: str) ->
             va="center",
             fontsize=_SMALL,
             color=INK,
+            zorder=5,
+            path_effects=[withStroke(linewidth=4, foreground=PAPER)],  # lines pass behind it
         )
 
 
