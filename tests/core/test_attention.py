@@ -216,7 +216,7 @@ def test_it_stays_exact_where_islands_are_squares(longest, budget, monkeypatch):
 
 @pytest.mark.parametrize("count_repeats", [False, True])
 def test_at_real_sizes_squares_give_what_bands_give(count_repeats, monkeypatch):
-    length, n_buckets = 4096, (8, 16)
+    length, n_buckets = 8192, (16, 16)
     qk, values = random_inputs(batch=1, heads=2, length=length, d_head=16, d_value=16)
     qk[0, 0, 10] = 0  # and one whose key has no direction
     rotations = draw_rotations(4, 2, 16, n_buckets, seeded())
@@ -224,7 +224,7 @@ def test_at_real_sizes_squares_give_what_bands_give(count_repeats, monkeypatch):
     plan = plan_chunks(buckets, chunk_length=64, causal=True, n_buckets=n_buckets)
     d_out = torch.randn(values.shape, generator=seeded(5), dtype=values.dtype)
     by_squares = with_gradients(lsh_attention, qk, values, d_out, plan, count_repeats=count_repeats)
-    assert plan.order[0, :1].numel() >= islands._WORTH_IT // 2, "too short to be squares"
+    assert plan.order[0, 0].numel() >= islands._WORTH_IT, "too short to be squares"
     monkeypatch.setattr(islands, "_WORTH_IT", math.inf)
     by_bands = with_gradients(lsh_attention, qk, values, d_out, plan, count_repeats=count_repeats)
     worst = Worst("squares = bands", EXACT)
@@ -300,6 +300,12 @@ def random_buckets(qk, rounds=3, n_buckets=3, seed=2):
     return torch.randint(0, n_buckets, shape, generator=seeded(seed))
 
 
+@pytest.fixture(params=["bands", "squares"])
+def cut(request, monkeypatch):
+    monkeypatch.setattr(islands, "_WORTH_IT", math.inf if request.param == "bands" else 1)
+
+
+@pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("window", ["chunks", "sliding"])
 class TestEdges:
