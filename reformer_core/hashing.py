@@ -215,20 +215,24 @@ def _choices(
     for part, factor in zip(
         projected.split([factor // 2 for factor in factors], dim=-2), factors, strict=True
     ):
-        # argmax([y; -y]) without building it: the largest |y|, and its sign says which half.
-        choice = _first_of_largest(part.abs())
-        opposite = part.gather(-2, choice) < 0
+        # argmax([y; -y]) without building it: the first of the largest y or of the smallest.
+        high, low = part.amax(-2, keepdim=True), part.amin(-2, keepdim=True)
+        opposite = high < -low
+        choice = _first_equal(part, torch.where(opposite, low, high))
         bucket = bucket + place * (choice + opposite * (factor // 2)).squeeze(-2)
         place *= factor
     return bucket
 
 
-def _first_of_largest(
+def _first_equal(
     numbers: Float[Tensor, "rows rounds half_buckets length"],
+    one: Float[Tensor, "rows rounds 1 length"],
 ) -> Int[Tensor, "rows rounds 1 length"]:
-    """Return argmax over half_buckets: torch's own takes eight times as long as these passes."""
+    """Say which of half_buckets is the first to equal one of them.
+
+    With the largest this is argmax, and torch's own takes eight times as long as these passes.
+    """
     last = numbers.shape[-2] - 1
     countdown = torch.arange(last, -1, -1, device=numbers.device, dtype=numbers.dtype)
-    top = numbers.amax(-2, keepdim=True)
-    is_top = torch.eq(numbers, top, out=torch.empty_like(numbers))  # floats: bools are slow
-    return last - is_top.mul_(countdown.unsqueeze(-1)).amax(-2, keepdim=True).long()
+    equal = torch.eq(numbers, one, out=torch.empty_like(numbers))  # floats: bools are slow
+    return last - equal.mul_(countdown.unsqueeze(-1)).amax(-2, keepdim=True).long()

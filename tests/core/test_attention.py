@@ -303,6 +303,7 @@ def random_buckets(qk, rounds=3, n_buckets=3, seed=2):
 @pytest.fixture(params=["bands", "squares"])
 def cut(request, monkeypatch):
     monkeypatch.setattr(islands, "_WORTH_IT", math.inf if request.param == "bands" else 1)
+    monkeypatch.setattr(islands, "_STEP", 3)  # so that some are filled up, among whole ones
 
 
 @pytest.mark.usefixtures("cut")
