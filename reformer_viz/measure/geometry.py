@@ -155,8 +155,8 @@ def _check(
         )
     if rotations is not None and len(rotations) != dimension:
         raise ValueError(
-            f"rotations must have a row for each of {dimension} numbers, got {len(rotations)}: draw "
-            f"them with d_head={dimension}"
+            f"rotations must have a row for each of {dimension} numbers, got {len(rotations)}: "
+            f"draw them with d_head={dimension}"
         )
     check_angle(angle)
 

@@ -13,6 +13,9 @@ numbers: "batch heads rounds length", as `hash_vectors` returns, or "batch heads
 Buckets are numbered from 0 in every round, and hang on their own vector alone: pictures hash more
 vectors than the given ones."""
 
+MOST_BUCKETS = 65_536
+"""A hash that numbers buckets beyond this left gaps, or is none."""
+
 
 @torch.no_grad()
 def apply_hash(
@@ -26,7 +29,7 @@ def apply_hash(
     `n_buckets` None counts the buckets from the result: one more than the largest number.
 
     Raises ValueError for a result that is not whole numbers, has another shape, or has a number
-    below 0 or beyond `n_buckets`.
+    below 0, beyond `n_buckets`, or from MOST_BUCKETS on.
     """
     given = hash(vectors.detach().to("cpu", torch.float32, copy=True))
     if not isinstance(given, Tensor | np.ndarray):
@@ -37,9 +40,14 @@ def apply_hash(
     buckets = torch.as_tensor(given).cpu()
     _check_whole(buckets)
     buckets = _with_rounds(buckets.long(), tuple(vectors.shape[:3]))
-    low, high = int(buckets.min()), int(buckets.max())
+    low, high = (int(bound) for bound in buckets.aminmax())
     if low < 0:
         raise ValueError(f"hash must number buckets from 0, got {low}: add what is missing")
+    if high >= MOST_BUCKETS:
+        raise ValueError(
+            f"hash must number fewer than {MOST_BUCKETS:,} buckets, got {high:,}: number them "
+            f"without gaps, or take the remainder"
+        )
     n_buckets = high + 1 if n_buckets is None else n_buckets
     if high >= n_buckets:
         raise ValueError(
@@ -47,6 +55,12 @@ def apply_hash(
             f"say n_buckets={high + 1}"
         )
     return buckets, n_buckets
+
+
+def name_of(hash: Hash) -> str:
+    """Return what to call a hash in a caption."""
+    name = getattr(hash, "__name__", type(hash).__name__)
+    return "your function" if name == "<lambda>" else name
 
 
 def _check_whole(buckets: Tensor) -> None:

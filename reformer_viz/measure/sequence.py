@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reformer_core.hashing import draw_rotations, hash_generator, hash_vectors
+from reformer_viz.measure.hashing import Hash, apply_hash
 
 N_KINDS, D_HEAD = 8, 16
 
@@ -43,6 +44,15 @@ class VectorSequence:
         ]
         noisy = self.noisy(head=head, noise=noise)[None, None]
         return hash_vectors(noisy, torch.cat(rotations, dim=1), n_buckets)
+
+    def hash_by(
+        self, hash: Hash, *, head: int, noise: float | int, n_buckets: int | None = None
+    ) -> tuple[Int[Tensor, "1 1 rounds length"], int]:
+        """Hash one head's vectors, after adding noise, with the reader's own function.
+
+        Returns the buckets and how many there are.
+        """
+        return apply_hash(hash, self.noisy(head=head, noise=noise)[None, None], n_buckets)
 
     def noisy(self, *, head: int, noise: float | int) -> Float[Tensor, "length d_head"]:
         """Return one head's vectors after adding noise: `noise` times their own length."""
@@ -109,10 +119,7 @@ def take_sequence(
         vectors=vectors,
         push=_pushes(vectors, torch.Generator().manual_seed(seed)),
         labels=None if labels is None else tuple(labels),
-        origin=(
-            f"Given vectors: {length:,} tokens of {d_head:,} numbers, heads: {heads:,}. Hashed "
-            f"with random rotations drawn here."
-        ),
+        origin=(f"Given vectors: {length:,} tokens of {d_head:,} numbers, heads: {heads:,}."),
     )
 
 
