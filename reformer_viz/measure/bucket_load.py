@@ -92,7 +92,7 @@ def measure_bucket_load(plan: BucketPlan) -> BucketLoad:
     cell = np.arange(len(buckets))[:, None] * plan.n_buckets + buckets
     n_cells = len(buckets) * plan.n_buckets
     sizes = np.bincount(cell[real], minlength=n_cells).reshape(-1, plan.n_buckets)
-    mates = _mates_seen(sizes, buckets, order, first, last, plan.causal)
+    mates = mates_seen(sizes, buckets, order, first, last, plan.causal)
     seen = np.bincount(cell[real], mates[real], minlength=n_cells).astype(np.int64)
     pairs = sizes * (sizes - 1) // (2 if plan.causal else 1)
     places = np.unravel_index(np.arange(len(buckets)), (batch, heads, rounds))
@@ -106,7 +106,7 @@ def measure_bucket_load(plan: BucketPlan) -> BucketLoad:
     )
 
 
-def _mates_seen(
+def mates_seen(
     sizes: Int[np.ndarray, "hashings n_buckets"],
     buckets: Int[np.ndarray, "hashings length"],
     order: Int[np.ndarray, "hashings length"],
