@@ -18,8 +18,8 @@ from reformer_viz.measure.hashing import Hash, name_of
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
 from reformer_viz.widgets.panel import Panel
 
-MOST_TOKENS = 2048
-"""The longest sequence that a page draws: it looks at every pair of tokens."""
+MOST_TOKENS = 16_384
+"""The longest sequence that a page draws: it looks at every pair that some round sees."""
 
 DEFAULT_BUCKETS = 8
 DEFAULT_NOISE, DEFAULT_SEED = 0.4, 152
