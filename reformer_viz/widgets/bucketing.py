@@ -16,6 +16,7 @@ from reformer_viz.figures.bucketing_svg import draw_svg
 from reformer_viz.measure.bucketing import Bucketing, measure_bucketing
 from reformer_viz.measure.hashing import Hash, name_of
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
+from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
 
 MOST_TOKENS = 16_384
@@ -36,11 +37,14 @@ def explore_bucketing(
     n_buckets: int | None = None,
     n_hashes: int = 4,
     chunk_length: int = 8,
-    noise: float | None = None,
+    noise: float | int | None = None,
     labels: Iterable[str] | None = None,
     hash: Hash | None = None,
     seed: int = DEFAULT_SEED,
     causal: bool = True,
+    rotations: int = 0,
+    head: int = 0,
+    place: Mapping | None = None,
     **rule,
 ) -> Panel:
     """Show a sequence, its buckets, sorted order and chunks, and who sees whom, round by round.
@@ -48,7 +52,8 @@ def explore_bucketing(
     Without `vectors` the sequence is made up: a word said twice, each letter a direction plus
     `noise`. With them, "length d_head" or "heads length d_head" such as a traced layer's `qk[0]`,
     it is yours, copied as it is now, and `noise` starts at 0. `labels` names the tokens; `causal`
-    and `rule` are those of `plan_chunks`.
+    and `rule` are those of `plan_chunks`. `rotations` numbers the random directions, `head` is of
+    yours, and `place` is where the reader stands.
 
     `hash` is a function of your own from vectors "batch heads length d_head" to whole numbers,
     "batch heads rounds length" or "batch heads length" (`reformer_viz.measure.hashing.Hash`). It
@@ -88,15 +93,22 @@ def explore_bucketing(
 
     if noise is None:
         noise = 0.0 if vectors is not None else DEFAULT_NOISE
-    controls = _controls(
-        DEFAULT_BUCKETS if n_buckets is None else n_buckets, n_hashes, chunk_length, noise
-    )
+    labels = None if labels is None else list(labels)
+    given = {"vectors": vectors, "n_tokens": n_tokens, "labels": labels, "seed": seed}
+    count = DEFAULT_BUCKETS if n_buckets is None else n_buckets
+    controls = _controls(count, n_hashes, chunk_length, noise, rotations)
     if hash is not None:
+        given |= {"hash": hash, "n_buckets": n_buckets}
         controls = {name: controls[name] for name in ("chunk_length", "noise")}
     if vectors is not None and vectors.ndim == 3 and len(vectors) > 1:
-        controls["head"] = _number("head", 0, 0, len(vectors) - 1)
-    place = {"round": 0, "token": None, "step": _LAST_STEP}
-    return Panel(BucketingView(origin), measure, controls, place)
+        controls["head"] = _number("head", head, 0, len(vectors) - 1)
+    return Panel(
+        BucketingView(origin),
+        measure,
+        controls,
+        {"round": 0, "token": None, "step": _LAST_STEP, **(place or {})},
+        Call(explore_bucketing, given | {"causal": causal, **rule}),
+    )
 
 
 @dataclass(frozen=True)
@@ -157,7 +169,9 @@ def _check_length(length: int) -> None:
         )
 
 
-def _controls(n_buckets: int, n_hashes: int, chunk_length: int, noise: float) -> dict[str, Widget]:
+def _controls(
+    n_buckets: int, n_hashes: int, chunk_length: int, noise: float | int, rotations: int
+) -> dict[str, Widget]:
     controls = {
         "n_buckets": _slider("buckets", n_buckets, 2, 32, step=2),
         "n_hashes": _slider("rounds", n_hashes, 1, 8),
@@ -165,7 +179,7 @@ def _controls(n_buckets: int, n_hashes: int, chunk_length: int, noise: float) ->
         "noise": FloatSlider(
             description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=_STYLE
         ),
-        "rotations": _number("rotations", 0, 0, 9999),
+        "rotations": _number("rotations", rotations, 0, 9999),
     }
     again = Button(description="New rotations", tooltip="Hash with other random directions")
 

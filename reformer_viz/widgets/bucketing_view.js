@@ -80,6 +80,10 @@ function drawStrips(canvas, view, pose) {
   else scene.text(WHAT[step], at.left, height - 16, { align: 'left' });
 }
 
+// The slots that a slot's occupant may see.
+const runOf = ({ first, last }, s) =>
+  (first[s] > last[s] ? '–' : first[s] === last[s] ? `${first[s]}` : `${first[s]}–${last[s]}`);
+
 // Every token's numbers: position and bucket at its place in the text, slot and run in the sorted row.
 function drawNumbers({ plan, buckets, step, pose, wide, n, at, padded, name, text }, arrived) {
   const line = (words, y, from, of) => {
@@ -87,15 +91,12 @@ function drawNumbers({ plan, buckets, step, pose, wide, n, at, padded, name, tex
     name(words, y);
     for (let i = 0; i < n; i++) text(of(i), (from < SORT ? at.reading(i) + at.one / 2 : pose[i] + wide / 2), y);
   };
-  const { reading, sorted } = at.y, run = s => `${plan.first[s]}–${plan.last[s]}`;
+  const { reading, sorted } = at.y;
   line('position', reading - 10, TOKENS, i => `${i}`);
   line('bucket', reading + ROW + 10, HASH, i => (padded(i) ? '–' : `${buckets[i]}`));
   if (!arrived) return;
   line('slot', sorted + ROW + 12, SORT, i => `${plan.slot[i]}`);
-  line('may see slots', sorted + ROW + 28, LOOK, i => {
-    const s = plan.slot[i];
-    return plan.first[s] > plan.last[s] ? '–' : run(s);
-  });
+  line('may see slots', sorted + ROW + 28, LOOK, i => runOf(plan, plan.slot[i]));
 }
 
 function drawCell(scene, i, x, y, room) {
@@ -307,9 +308,8 @@ function rowsOf({ data, plans, plan, round, token, buckets }) {
     ...Array.from({ length: most }, (_, k) => {
       const i = start + k, s = plan.slot[i], kinds = kindsFor(plans, data, round, i);
       const count = (...wanted) => kinds.filter(kind => wanted.includes(kind)).length;
-      const run = plan.first[s] > plan.last[s] ? '–' : `${plan.first[s]}–${plan.last[s]}`;
       return [
-        i, data.labels?.[i] ?? '', buckets[i], s, Math.floor(s / data.chunk_length), run,
+        i, data.labels?.[i] ?? '', buckets[i], s, Math.floor(s / data.chunk_length), runOf(plan, s),
         count(SEEN), count(LOST, FOUND), count(FOUND, ELSEWHERE),
       ];
     }),
