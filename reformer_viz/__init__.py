@@ -2,19 +2,28 @@
 
 from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.memory import plot_memory
+from reformer_viz.figures.sparsity import plot_leak, plot_sparsity, plot_sparsity_per_head
 from reformer_viz.figures.speed import plot_speed
 from reformer_viz.measure.bucketing import measure_bucketing
+from reformer_viz.measure.leak import measure_leak
 from reformer_viz.measure.memory import measure_memory
+from reformer_viz.measure.sparsity import measure_sparsity, measure_sparsity_per_head
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.widgets.bucketing import explore_bucketing
 
 __all__ = [
     "explore_bucketing",
     "measure_bucketing",
+    "measure_leak",
     "measure_memory",
+    "measure_sparsity",
+    "measure_sparsity_per_head",
     "measure_speed",
     "plot_bucketing",
+    "plot_leak",
     "plot_memory",
+    "plot_sparsity",
+    "plot_sparsity_per_head",
     "plot_speed",
     "read_speed",
 ]
