@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reformer_viz import style
 from reformer_viz.measure.leak import Leak, LeakOfRule
+from reformer_viz.measure.pairs import Grid
 from reformer_viz.measure.sparsity import Sparsity, SparsityPerHead
 from reformer_viz.measure.words import count, in_percent, percent
 
@@ -68,7 +69,9 @@ def cell_colours(sparsity: Sparsity, rounds: int) -> np.ndarray:
 
 def _plot_seen(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
     seen = int(sparsity.pairs_first_seen[:rounds].sum())
-    axes.imshow(cell_colours(sparsity, rounds), interpolation="nearest", extent=_extent(sparsity))
+    axes.imshow(
+        cell_colours(sparsity, rounds), interpolation="nearest", extent=_extent(sparsity.grid)
+    )
     sees = "sees" if rounds == 1 else "see"
     style.dress(
         axes,
@@ -80,12 +83,13 @@ def _plot_seen(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
 
 
 def _plot_weights(axes: Axes, sparsity: Sparsity) -> None:
-    weights = np.where(sparsity.possible > 0, sparsity.mass.weights, np.nan)
-    top = max(float(np.nanpercentile(weights, _STRONGEST)), 1e-9)
+    grid = sparsity.mass.grid
+    weights = np.ma.masked_invalid(sparsity.mass.weights)
+    top = max(float(np.percentile(weights.compressed(), _STRONGEST)), 1e-9)
     image = axes.imshow(
         weights,
         interpolation="nearest",
-        extent=_extent(sparsity),
+        extent=_extent(grid),
         cmap=style.SEQUENTIAL,
         norm=PowerNorm(_GAMMA, vmin=0, vmax=top),
     )
@@ -93,7 +97,7 @@ def _plot_weights(axes: Axes, sparsity: Sparsity) -> None:
     style.dress(axes, f"Full attention's weights{drawn}", "position of the key")
     _count_positions(axes)
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.85, extend="max", ticks=MaxNLocator(4))
-    per = "key" if sparsity.grid.per_cell == 1 else f"cell of {sparsity.grid.per_cell} keys"
+    per = "key" if grid.per_cell == 1 else f"cell of {grid.per_cell} keys"
     bar.set_label(
         f"weight of a {per} (a query's sum to 1)", size=style.RC["font.size"], color=style.MUTED
     )
@@ -151,9 +155,9 @@ def _add_key(figure: Figure, sparsity: Sparsity, rounds: int) -> None:
     )
 
 
-def _extent(sparsity: Sparsity) -> tuple[float, float, float, float]:
+def _extent(grid: Grid) -> tuple[float, float, float, float]:
     """Place a matrix so that the axes count positions, whatever a cell holds."""
-    end = sparsity.grid.n_cells * sparsity.grid.per_cell - 0.5
+    end = grid.n_cells * grid.per_cell - 0.5
     return -0.5, end, end, -0.5
 
 
@@ -196,8 +200,7 @@ def plot_leak(leak: Leak) -> Figure:
     """Draw what later tokens change in earlier rows, under the chunk rule and the sliding rule."""
     figure = style.new_figure(9.0, 5.2)
     for axes, (window, rule) in zip(figure.subplots(1, 2), leak.rules.items(), strict=True):
-        end = leak.grid.n_cells * leak.grid.per_cell - 0.5
-        axes.imshow(_leak_colours(rule), interpolation="nearest", extent=(-0.5, end, end, -0.5))
+        axes.imshow(_leak_colours(rule), interpolation="nearest", extent=_extent(leak.grid))
         changed = f"{int(rule.changed.sum()):,} of {len(rule.changed):,} rows change"
         style.dress(axes, f"{_RULE_NAMES[window]}: {changed}", "position of the key")
         _count_positions(axes)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from reformer_core.bucketing import BucketPlan, Window, plan_chunks
-from reformer_viz.measure.pairs import Grid, HeadPlan, grid_for, take_head
+from reformer_viz.measure.pairs import Grid, HeadPlan, grid_for, one_head, take_head
 from reformer_viz.measure.words import count, percent
 
 
@@ -80,15 +80,13 @@ def measure_leak(
             f"cut must be in 1..{length - 1}, got {cut}: some of the {length} tokens must stand "
             f"before it, and some after"
         )
-    take_head(plan, batch, head)  # refuses what is not there
-    before = plan.buckets[[batch]][:, [head]].cpu()
-    after = _other_buckets(before, cut, plan.n_buckets, seed)
-    padding = None if plan.padding is None else plan.padding[[batch]].cpu()
+    plan = one_head(plan, batch, head)
+    before, after = plan.buckets, _other_buckets(plan.buckets, cut, plan.n_buckets, seed)
     grid = grid_for(cut)
     windows: tuple[Window, ...] = ("chunks", "sliding")
     rules = {}
     for window in windows:
-        rule = {**plan.rule(), "window": window, "padding": padding}
+        rule = {**plan.rule(), "window": window}
         if window == "sliding":
             rule["chunks_before"] = max(1, plan.chunks_before)
         heads = [take_head(plan_chunks(buckets, **rule)) for buckets in (before, after)]

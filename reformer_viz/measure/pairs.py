@@ -1,7 +1,7 @@
 """The pairs that a plan's rounds show, listed query by query and never as length x length."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -77,26 +77,48 @@ class HeadPlan:
         real = int(self.real.sum())
         return real * (real - 1) // (2 if self.causal else 1)
 
+    def check_pairs(self) -> None:
+        """Refuse a sequence in which nobody has anybody to look at."""
+        if not self.possible():
+            raise ValueError(
+                f"a pair needs two tokens that are not padding, got {int(self.real.sum())}: "
+                f"give a longer sequence"
+            )
+
     def askers(self) -> Int[np.ndarray, " queries"]:
         """List the positions that full attention gives anybody but themselves to look at."""
         position = np.flatnonzero(self.real)
         return position[1:] if self.causal else position[: len(position) * (len(position) > 1)]
 
 
-def take_head(plan: BucketPlan, batch: int = 0, head: int = 0) -> HeadPlan:
-    """Take one head's part out of a plan, copied.
+def one_head(plan: BucketPlan, batch: int, head: int) -> BucketPlan:
+    """Take the plan of one head of one sequence out of a plan, on the CPU.
 
     Raises ValueError for a batch or head that the plan has not.
     """
     check_index("batch", batch, plan.buckets.shape[0], "the plan")
     check_index("head", head, plan.buckets.shape[1], "the plan")
+    tensors = {
+        name: getattr(plan, name)[batch, head].cpu()[None, None]
+        for name in ("buckets", "order", "slot", "first", "last")
+    }
+    padding = None if plan.padding is None else plan.padding[[batch]].cpu()
+    return replace(plan, **tensors, padding=padding)
+
+
+def take_head(plan: BucketPlan, batch: int = 0, head: int = 0) -> HeadPlan:
+    """Take one head of one sequence out of a plan, as NumPy arrays.
+
+    Raises ValueError for a batch or head that the plan has not.
+    """
+    alone = one_head(plan, batch, head)
     parts = {
-        name: getattr(plan, name)[batch, head].cpu().numpy().astype(np.int32)
+        name: getattr(alone, name)[0, 0].numpy().astype(np.int32)
         for name in ("order", "slot", "first", "last")
     }
-    length = plan.buckets.shape[-1]
-    padding = np.zeros(length, bool) if plan.padding is None else plan.padding[batch].cpu().numpy()
-    return HeadPlan(**parts, real=~padding, causal=plan.causal)
+    length = alone.buckets.shape[-1]
+    padding = np.zeros(length, bool) if alone.padding is None else alone.padding[0].numpy()
+    return HeadPlan(**parts, real=~padding, causal=alone.causal)
 
 
 def check_index(name: str, index: int, size: int, owner: str) -> None:

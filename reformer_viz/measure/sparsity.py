@@ -11,7 +11,7 @@ from torch import Tensor
 from reformer_core.attention.dense import keys_from
 from reformer_core.bucketing import BucketPlan, Window, plan_chunks
 from reformer_core.models import Trace
-from reformer_viz.measure.pairs import Grid, HeadPlan, grid_for, take_head
+from reformer_viz.measure.pairs import Grid, HeadPlan, grid_for, one_head, take_head
 from reformer_viz.measure.words import count, in_percent, percent
 
 MOST_SCORES = 2**25
@@ -34,7 +34,10 @@ class Mass:
     found: Float[np.ndarray, "rounds queries"]
     """The share of a query's weight that the rounds up to each one see."""
     weights: Float[np.ndarray, "cells cells"]
-    """The weight of a cell's keys, summed, on average over its queries: rows sum to 1."""
+    """The weight of a cell's keys, summed, on average over its queries: rows sum to 1. NaN where
+    there is no pair."""
+    grid: Grid
+    """The cells of `weights`."""
     n_askers: int
     """How many queries have anybody but themselves to look at."""
 
@@ -293,32 +296,33 @@ def _measure(
     seed: int,
     most_scores: int,
 ) -> Sparsity:
-    of_head = take_head(plan, batch, head)
-    if not of_head.possible():
-        raise ValueError(
-            f"a pair needs two tokens that are not padding, got {int(of_head.real.sum())}: "
-            f"give a longer sequence"
-        )
+    alone = one_head(plan, batch, head)
+    of_head = take_head(alone)
+    of_head.check_pairs()
     mass = None
     if qk is not None:
-        vectors = _vectors_of(qk, plan, batch, head)
-        [mass] = weigh(vectors, [of_head], grid, seed, most_scores)
-    first_seen, seen = _count_first_seen(of_head, grid)
-    padding = None if plan.padding is None else ~of_head.real
+        [mass] = weigh(vectors_of(qk, plan, batch, head), [of_head], grid, seed, most_scores)
+    return sparsity_of(alone, mass, grid)
+
+
+def sparsity_of(plan: BucketPlan, mass: Mass | None, grid: Grid) -> Sparsity:
+    """Count the pairs that a plan of one head of one sequence shows."""
+    head = take_head(plan)
+    first_seen, seen = count_first_seen(head, grid)
     return Sparsity(
         first_seen=first_seen,
-        possible=grid.possible(of_head.real, plan.causal),
+        possible=grid.possible(head.real, plan.causal),
         seen=seen,
-        tiles=_whole_tiles(plan, batch, head),
+        tiles=_whole_tiles(plan),
         mass=mass,
         grid=grid,
-        buckets=plan.buckets[batch, head].cpu().numpy(),
-        padding=padding,
+        buckets=plan.buckets[0, 0].cpu().numpy(),
+        padding=None if plan.padding is None else ~head.real,
         **{name: rule for name, rule in plan.rule().items() if name != "padding"},
     )
 
 
-def _vectors_of(qk: Tensor, plan: BucketPlan, batch: int, head: int) -> Tensor:
+def vectors_of(qk: Tensor, plan: BucketPlan, batch: int, head: int) -> Tensor:
     """Take one head's vectors, finite and as many as the plan has positions."""
     batches, heads, _, length = plan.buckets.shape
     if qk.shape[:3] != (batches, heads, length):
@@ -335,10 +339,14 @@ def _vectors_of(qk: Tensor, plan: BucketPlan, batch: int, head: int) -> Tensor:
     return qk[batch, head].detach().cpu()
 
 
-def _count_first_seen(
-    head: HeadPlan, grid: Grid
+def count_first_seen(
+    head: HeadPlan, grid: Grid, place: Int[np.ndarray, " length"] | None = None
 ) -> tuple[Int[np.ndarray, "rounds cells cells"], Int[np.ndarray, " rounds"]]:
-    """Count in every cell the pairs that each round is the first to see, and all that it sees."""
+    """Count in every cell the pairs that each round is the first to see, and all that it sees.
+
+    `place` says which row and column a position has; None: reading order.
+    """
+    place = np.arange(head.length) if place is None else place
     first_seen = np.zeros((head.n_rounds, grid.n_cells, grid.n_cells), dtype=np.int32)
     seen = np.zeros(head.n_rounds, dtype=np.int64)
     for queries in head.blocks(np.arange(head.length)):
@@ -346,7 +354,7 @@ def _count_first_seen(
             row, key = head.pairs(round, queries)
             seen[round] += len(row)
             row, key = head.unseen_before(round, queries, row, key)
-            first_seen[round] += grid.count(queries[row], key)
+            first_seen[round] += grid.count(place[queries[row]], place[key])
     return first_seen, seen
 
 
@@ -375,8 +383,15 @@ def weigh(
             shares[:, block] = _weight_by_round(plan, queries[block], rows)
     of_row = np.bincount(queries // grid.per_cell, minlength=grid.n_cells)
     weights /= np.maximum(of_row, 1)[:, None]
+    weights[grid.possible(plans[0].real, plans[0].causal) == 0] = np.nan
     return [
-        Mass(queries=queries, found=shares.cumsum(0), weights=weights, n_askers=len(askers))
+        Mass(
+            queries=queries,
+            found=shares.cumsum(0),
+            weights=weights,
+            grid=grid,
+            n_askers=len(askers),
+        )
         for shares in found
     ]
 
@@ -422,11 +437,9 @@ def _weight_by_round(
     return np.stack(sums).astype(np.float64)  # of no pair, bincount makes integers
 
 
-def _whole_tiles(plan: BucketPlan, batch: int, head: int) -> int:
+def _whole_tiles(plan: BucketPlan) -> int:
     """Count the scores of a round whose chunks meet all that some query of theirs may look at."""
-    padding = None if plan.padding is None else plan.padding[[batch]]
-    rule = {**plan.rule(), "within_bucket": False, "padding": padding}
-    whole = plan_chunks(plan.buckets[[batch]][:, [head], :1], **rule)
+    whole = plan_chunks(plan.buckets[:, :, :1], **{**plan.rule(), "within_bucket": False})
     first, last = (bound[0, 0, 0].cpu().numpy() for bound in (whole.first, whole.last))
     starts = np.arange(0, len(first), plan.chunk_length)
     some = first <= last

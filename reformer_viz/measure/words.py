@@ -1,5 +1,7 @@
 """Numbers in words, the same ones in every sentence, and in the browser."""
 
+MILLION = 10**6
+
 
 def count(number: int, what: str) -> str:
     """Write a number of things: "1 pair", "2,345 pairs"."""
@@ -21,5 +23,10 @@ def percent(part: int, whole: int) -> str:
 
 
 def in_percent(share: float) -> str:
-    """Write a share in [0, 1] as `percent` does."""
-    return percent(round(share * 10**9), 10**9)
+    """Write a share in [0, 1], known to a millionth, as `percent` does."""
+    return percent(in_millionths(share), MILLION)
+
+
+def in_millionths(share: float) -> int:
+    """Round a share to a whole number of millionths: floats are not the same on every machine."""
+    return round(share * MILLION)
