@@ -10,9 +10,11 @@ from reformer_viz.measure.memory import measure_memory
 from reformer_viz.measure.sparsity import measure_sparsity, measure_sparsity_per_head
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.widgets.bucketing import explore_bucketing
+from reformer_viz.widgets.sparsity import explore_sparsity
 
 __all__ = [
     "explore_bucketing",
+    "explore_sparsity",
     "measure_bucketing",
     "measure_leak",
     "measure_memory",

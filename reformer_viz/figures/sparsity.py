@@ -67,6 +67,16 @@ def cell_colours(sparsity: Sparsity, rounds: int) -> np.ndarray:
     return image
 
 
+def shares_of(sparsity: Sparsity, rounds: int) -> dict[str, np.ndarray]:
+    """Return what each round adds, by what it is a share of full attention's."""
+    shares = {"pairs seen": sparsity.pairs_first_seen[:rounds] / sparsity.n_possible}
+    if sparsity.mass:
+        found = sparsity.mass.found[:rounds].mean(axis=1)
+        shares["weight found"] = np.diff(found, prepend=0)
+    shares["scores, in whole tiles"] = np.full(rounds, sparsity.tiles / sparsity.length**2)
+    return shares
+
+
 def _plot_seen(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
     seen = int(sparsity.pairs_first_seen[:rounds].sum())
     axes.imshow(
@@ -106,11 +116,7 @@ def _plot_weights(axes: Axes, sparsity: Sparsity) -> None:
 
 def _plot_shares(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
     """Stack what each round adds, as shares of what full attention has."""
-    bars = {"pairs seen": sparsity.pairs_first_seen[:rounds] / sparsity.n_possible}
-    if sparsity.mass:
-        found = sparsity.mass.found[:rounds].mean(axis=1)
-        bars["weight found"] = np.diff(found, prepend=0)
-    bars["scores, in whole tiles"] = np.full(rounds, sparsity.tiles / sparsity.length**2)
+    bars = shares_of(sparsity, rounds)
     colours = round_colours(sparsity.n_rounds)
     for row, adds in enumerate(bars.values()):
         left = np.cumsum(adds) - adds

@@ -301,7 +301,8 @@ def _measure(
     of_head.check_pairs()
     mass = None
     if qk is not None:
-        [mass] = weigh(vectors_of(qk, plan, batch, head), [of_head], grid, seed, most_scores)
+        most_queries = max(_FEWEST_QUERIES, most_scores // of_head.length)
+        [mass] = weigh(vectors_of(qk, plan, batch, head), [of_head], grid, seed, most_queries)
     return sparsity_of(alone, mass, grid)
 
 
@@ -363,14 +364,15 @@ def weigh(
     plans: list[HeadPlan],
     grid: Grid,
     seed: int,
-    most_scores: int = MOST_SCORES,
+    most_queries: int,
 ) -> list[Mass]:
     """Compute full attention's weights once, and what share of them each of some plans finds.
 
-    The plans are of one sequence. Rows are computed in blocks, O(length) memory each.
+    The plans are of one sequence. Of more than `most_queries` queries, so many are drawn. Rows are
+    computed in blocks, O(length) memory each.
     """
     askers = plans[0].askers()
-    queries = _draw(askers, max(_FEWEST_QUERIES, most_scores // grid.length), seed)
+    queries = _draw(askers, most_queries, seed)
     found = [np.zeros((plan.n_rounds, len(queries))) for plan in plans]
     weights = np.zeros((grid.n_cells, grid.n_cells))
     at_once = max(1, _SCORES_AT_ONCE // grid.length)

@@ -26,7 +26,8 @@ READING = -1
 """Reading order, where the sorted order of a round might be asked for."""
 
 _WEIGHT_CELLS = 128  # a side of the picture of weights
-_FEW_SCORES = 2**20  # all of 1,024 tokens; of more some queries stand for all
+# All scores of 1,024 tokens; of more tokens some queries stand for all: a reader waits for them.
+_FEW_SCORES, _FEWEST_QUERIES = 2**20, 512
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,7 +118,8 @@ class SparsityByRule:
         if self.plan.causal and key > query:
             return "the key stands later, and nobody sees later tokens."
         if not counts.any():
-            return f"{'the round does' if len(counts) == 1 else 'no round does'} see the pair."
+            alone = len(counts) == 1
+            return f"{'the round does not see' if alone else 'no round sees'} the pair."
         return f"round {int(counts.argmax())} is the first to see the pair."
 
     def _token(self, position: int) -> str:
@@ -146,16 +148,18 @@ def measure_sparsity_by_rule(
     The plan's own chunk length is always among them. Above 1,024 tokens some queries, drawn by
     `seed`, stand for all. Raises ValueError for what `measure_sparsity` refuses.
     """
-    vectors = vectors_of(qk, plan, batch, head)
     own = one_head(plan, batch, head)
     take_head(own).check_pairs()
+    vectors = vectors_of(qk, plan, batch, head)
+    length = len(vectors)
+    if labels is not None and len(labels) != length:
+        raise ValueError(f"labels must name every token, got {len(labels)} for {length} tokens")
     lengths = tuple(sorted({plan.chunk_length, *chunk_lengths}))
     rules = [(window, chunk_length) for window in WINDOWS for chunk_length in lengths]
     heads = [take_head(plan_chunks(own.buckets, **_other_rule(own, *rule))) for rule in rules]
-    length = len(vectors)
-    masses = weigh(
-        vectors.double(), heads, Grid(length, -(-length // _WEIGHT_CELLS)), seed, _FEW_SCORES
-    )
+    grid = Grid(length, -(-length // _WEIGHT_CELLS))
+    most_queries = max(_FEWEST_QUERIES, _FEW_SCORES // length)
+    masses = weigh(vectors.double(), heads, grid, seed, most_queries)
     return SparsityByRule(
         plan=own,
         chunk_lengths=lengths,
