@@ -16,7 +16,8 @@ from reformer_viz.measure.words import count, in_percent, percent
 _FAINTEST = 0.25  # a cell in which one pair is seen must still show
 _STRONGEST = 99.5  # percentile of the cells in which somebody is seen
 _GAMMA = 0.4  # weights fall off steeply: without it all but the largest would look like none
-_LITTLE = 0.2  # of full attention: bars that are all shorter get a scale of their own
+LITTLE = 0.2
+"""Of full attention: bars that are all shorter get a scale of their own."""
 
 _LOST, _GAINED = style.PALETTE[5], style.PALETTE[0]
 _RULE_NAMES = {"chunks": "Chunk rule", "sliding": "Sliding rule"}
@@ -133,7 +134,7 @@ def _plot_shares(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
         words.set_bbox({"facecolor": style.PAPER, "edgecolor": "none", "pad": 0.5})
     axes.set_yticks(range(len(bars)), list(bars))
     most = max(float(adds.sum()) for adds in bars.values())
-    if most > _LITTLE:
+    if most > LITTLE:
         axes.axvline(1, color=style.MUTED, linewidth=1)
         most = max(1.0, most)
     axes.set(xlim=(0, 1.1 * most), ylim=(len(bars) - 0.5, -0.5))

@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 
 from reformer_viz import style
-from reformer_viz.figures.sparsity import round_colours, shares_of
+from reformer_viz.figures.sparsity import LITTLE, round_colours, shares_of
 from reformer_viz.measure.pairs import Grid
 from reformer_viz.measure.sparsity import Sparsity
 from reformer_viz.measure.words import in_percent
@@ -30,14 +30,17 @@ def draw_svg(
     own, because a still picture cannot follow a dark page.
     """
     sparsity.check_rounds(rounds)
-    cells = sparsity.first_seen if cells is None else cells
+    if cells is None:
+        cells, possible = sparsity.first_seen, sparsity.possible
+    else:  # in a sorted order any place may hold a pair
+        possible = np.ones(cells.shape[1:], dtype=np.int64)
     height = BARS + 3 * (BAR + 8) + 30
     return "".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
             f'font-family="sans-serif" font-size="11" fill="{style.INK}">',
             f'<rect width="{WIDTH}" height="{height}" rx="6" fill="{style.PAPER}"/>',
-            *_square(LEFT, title, _seen(cells[:rounds], sparsity)),
+            *_square(LEFT, title, _seen(cells[:rounds], possible, sparsity)),
             *_weights(sparsity),
             *_bars(sparsity, rounds),
             *_key(sparsity, rounds, height),
@@ -61,13 +64,13 @@ def _square(x: int, title: str, inside: list[str]) -> list[str]:
     """Frame a matrix, drawn in a square of side 1."""
     return [
         _text(title, x, TOP - 9, "start"),
-        f'<g transform="translate({x} {TOP}) scale({SIDE})">',
+        f'<g transform="translate({x} {TOP}) scale({SIDE})" shape-rendering="crispEdges">',
         *inside,
         f'<path d="M0 0h1v1h-1z" fill="none" stroke="{style.MUTED}" stroke-width=".003"/></g>',
     ]
 
 
-def _seen(counts: np.ndarray, sparsity: Sparsity) -> list[str]:
+def _seen(counts: np.ndarray, possible: np.ndarray, sparsity: Sparsity) -> list[str]:
     """Paint every cell in the colour of the round that first sees most of its pairs."""
     cells = counts.shape[1]
     share = 1 if cells <= _MOST_CELLS else -(-cells // _SHARED_CELLS)
@@ -75,7 +78,10 @@ def _seen(counts: np.ndarray, sparsity: Sparsity) -> list[str]:
     seen, most = counts.sum(0), counts.argmax(0)
     exact = share == 1 and sparsity.grid.per_cell == 1
     density = np.searchsorted(np.quantile(seen[seen > 0], [0.5, 0.9]), seen) if seen.any() else seen
-    parts = [f'<g transform="scale({1 / seen.shape[0]:.6f})">']
+    parts = [
+        f'<g transform="scale({1 / seen.shape[0]:.6f})">',
+        f'<path d="{_runs(_shared(possible, share) > 0)}" fill="{style.SHADE}"/>',
+    ]
     for round, colour in enumerate(round_colours(sparsity.n_rounds)[: len(counts)]):
         chosen = (seen > 0) & (most == round)
         if exact:
@@ -117,8 +123,13 @@ def _shared(matrix: np.ndarray, share: int) -> np.ndarray:
 
 def _bars(sparsity: Sparsity, rounds: int) -> list[str]:
     shares = shares_of(sparsity, rounds)
-    most = max(1.0, *(float(adds.sum()) for adds in shares.values()))
-    parts = []
+    most = max(float(adds.sum()) for adds in shares.values())
+    parts, whole = [], most > LITTLE
+    if whole:
+        most = max(1.0, most)
+        full, bottom = NAMES + ROOM / most, BARS + len(shares) * (BAR + 8)
+        parts.append(f'<path d="M{full:.1f} {BARS - 4}V{bottom}" stroke="{style.MUTED}"/>')
+        parts.append(_text("full attention", full, BARS - 8))
     for row, (name, adds) in enumerate(shares.items()):
         y = BARS + row * (BAR + 8)
         parts.append(_text(name, NAMES - 8, y + 13, "end"))
@@ -130,10 +141,10 @@ def _bars(sparsity: Sparsity, rounds: int) -> list[str]:
                 f'<rect x="{left:.1f}" y="{y}" width="{right - left:.1f}" height="{BAR}" '
                 f'fill="{colour}"/>'
             )
-        parts.append(_text(in_percent(float(adds.sum())), edges[-1] + 6, y + 13, "start"))
-    full, bottom = NAMES + ROOM / most, BARS + len(shares) * (BAR + 8)
-    parts.append(f'<path d="M{full:.1f} {BARS - 4}V{bottom}" stroke="{style.MUTED}"/>')
-    parts.append(_text("full attention", full, BARS - 8))
+        end = edges[-1]
+        if whole and end < full < end + 50:
+            end = full  # past the line
+        parts.append(_text(in_percent(float(adds.sum())), end + 6, y + 13, "start"))
     return parts
 
 

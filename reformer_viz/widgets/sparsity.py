@@ -211,9 +211,10 @@ class SparsityView:
     def draw_svg(self, data: SparsityByRule, place: Mapping) -> str:
         """Draw it as SVG."""
         rule, rounds, order = _settled(data, place)
-        sorting = "in reading order" if order == READING else f"as round {order} sorts"
+        if order == READING:
+            return draw_svg(data.under(*rule), rounds)
         cells = data.cells(*rule, order)
-        return draw_svg(data.under(*rule), rounds, cells, f"who sees whom, {sorting}")
+        return draw_svg(data.under(*rule), rounds, cells, f"who sees whom, as round {order} sorts")
 
     def plot(self, data: SparsityByRule, place: Mapping) -> Figure:
         """Draw it with Matplotlib, in reading order."""
