@@ -3,7 +3,7 @@
 from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.memory import plot_memory
 from reformer_viz.figures.sparsity import plot_leak, plot_sparsity, plot_sparsity_per_head
-from reformer_viz.figures.speed import plot_speed
+from reformer_viz.figures.speed import plot_speed, plotly_speed
 from reformer_viz.measure.bucketing import measure_bucketing
 from reformer_viz.measure.leak import measure_leak
 from reformer_viz.measure.memory import measure_memory
@@ -11,10 +11,12 @@ from reformer_viz.measure.sparsity import measure_sparsity, measure_sparsity_per
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.widgets.bucketing import explore_bucketing
 from reformer_viz.widgets.sparsity import explore_sparsity
+from reformer_viz.widgets.speed import explore_speed
 
 __all__ = [
     "explore_bucketing",
     "explore_sparsity",
+    "explore_speed",
     "measure_bucketing",
     "measure_leak",
     "measure_memory",
@@ -27,5 +29,6 @@ __all__ = [
     "plot_sparsity",
     "plot_sparsity_per_head",
     "plot_speed",
+    "plotly_speed",
     "read_speed",
 ]

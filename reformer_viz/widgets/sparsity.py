@@ -30,6 +30,7 @@ from reformer_viz.widgets.bucketing import (
     number,
     slider,
 )
+from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
 
 MOST_TOKENS = 16_384
@@ -49,12 +50,14 @@ def explore_sparsity(
     n_buckets: int = 8,
     n_hashes: int = 4,
     chunk_length: int = 8,
-    noise: float | None = None,
+    noise: float | int | None = None,
     layer: int | None = None,
     head: int = 0,
     labels: Iterable[str] | None = None,
     seed: int = DEFAULT_SEED,
     causal: bool = True,
+    rotations: int = 0,
+    place: Mapping | None = None,
     **rule,
 ) -> Panel:
     """Show who sees whom, coloured by the round that saw the pair first, beside full attention.
@@ -63,20 +66,23 @@ def explore_sparsity(
     of one `layer` (None: the first with LSH attention) and `head`, of the batch's first sequence.
     Or it is vectors, "length d_head" or "heads length d_head", which are hashed here with random
     rotations; without it the sequence is made up: a word said twice, each letter a direction plus
-    `noise`. `labels` names the tokens; `causal` and `rule` are those of `plan_chunks`.
+    `noise`. `labels` names the tokens; `causal` and `rule` are those of `plan_chunks`. `rotations`
+    numbers the random directions, and `place` is where the reader stands.
 
     The number of rounds, chunk length, window rule and order are answered in the page, up to 16,384
     tokens; above 1,024, neighbours share cells. What cannot be shown is a sentence in its place.
     """
-    names = None if labels is None else tuple(labels)
+    labels = None if labels is None else list(labels)
+    given = {"source": source, "labels": labels, "seed": seed}
     if isinstance(source, Trace):
-        return _explore_trace(source, layer, head, names, n_hashes, seed)
+        call = Call(explore_sparsity, given)
+        return _explore_trace(source, layer, head, labels, seed, place, call)
 
     @cache
     def sequence() -> VectorSequence:
         if source is None:
             return make_sequence(n_tokens, seed)
-        return take_sequence(source, seed, names)
+        return take_sequence(source, seed, labels)
 
     def measure(
         *, n_buckets: int, noise: float, rotations: int, head: int = head
@@ -100,20 +106,24 @@ def explore_sparsity(
         noise = 0.0 if source is not None else DEFAULT_NOISE
     controls = {
         "n_buckets": slider("buckets", n_buckets, 2, 32, step=2),
-        **noise_and_rotations(noise),
+        **noise_and_rotations(noise, rotations),
     }
     if source is not None and source.ndim == 3 and len(source) > 1:
         controls["head"] = number("head", head, 0, max(head, len(source) - 1))
-    return _panel(lambda: sequence().origin, measure, controls, n_hashes)
+    given |= {"n_tokens": n_tokens, "n_hashes": n_hashes, "chunk_length": chunk_length}
+    call = Call(explore_sparsity, given | {"causal": causal, **rule})
+    place = {"rounds": n_hashes, **(place or {})}
+    return _panel(lambda: sequence().origin, measure, controls, place, call)
 
 
 def _explore_trace(
     trace: Trace,
     layer: int | None,
     head: int,
-    labels: tuple[str, ...] | None,
-    n_hashes: int,
+    labels: list[str] | None,
     seed: int,
+    place: Mapping | None,
+    call: Call,
 ) -> Panel:
     """Show the plans that a model's LSH layers used."""
     lsh = [i for i, one in enumerate(trace.layers) if one.plan is not None]
@@ -137,24 +147,25 @@ def _explore_trace(
         "head": number("head", head, 0, max(head, n_heads - 1)),
     }
     said = f"A model's own plan: {len(lsh)} of its {len(trace.layers)} layers have LSH attention."
-    return _panel(lambda: said, measure, controls, None)
+    return _panel(lambda: said, measure, controls, place or {}, call)
 
 
 def _panel(
     origin: Callable[[], str],
     measure: Callable[..., SparsityByRule],
     controls: dict[str, Widget],
-    rounds: int | None,
+    place: Mapping,
+    call: Call,
 ) -> Panel:
-    place = {
-        "rounds": rounds,
+    anywhere = {
+        "rounds": None,
         "chunk_length": None,
         "window": None,
         "order": READING,
         "row": None,
         "column": None,
     }
-    return Panel(SparsityView(origin), measure, controls, place)
+    return Panel(SparsityView(origin), measure, controls, {**anywhere, **place}, call)
 
 
 @dataclass(frozen=True)

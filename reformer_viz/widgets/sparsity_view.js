@@ -2,7 +2,7 @@
 // weights. Number of rounds, chunk length, window rule and order are answered here, from the buckets;
 // weights come from the kernel as a small picture, and as what each offered rule finds of them.
 
-import { dial, make, many, num, openPage, painter, planRound } from './plan_view.js';
+import { dial, make, many, num, openPage, painter, planRound } from './plan.js';
 
 export const READING = -1; // the order that is no round's sorted order
 
@@ -387,5 +387,5 @@ function sparsityIn(page) {
   };
 
   const rows = () => rowsOf(view), canvases = [matrix, shares];
-  return { nodes, canvases, place, update, go, redraw, rows };
+  return { nodes, canvases, place, update, go, redraw, rows, squares: () => squares(matrix.clientWidth) };
 }
