@@ -5,33 +5,44 @@ from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.collisions import plot_collisions, plotly_collisions
 from reformer_viz.figures.geometry import plot_geometry, plotly_geometry
 from reformer_viz.figures.memory import plot_memory
+from reformer_viz.figures.sparsity import plot_leak, plot_sparsity, plot_sparsity_per_head
 from reformer_viz.figures.speed import plot_speed, plotly_speed
 from reformer_viz.measure.bucket_load import measure_bucket_load
 from reformer_viz.measure.bucketing import measure_bucketing
 from reformer_viz.measure.collisions import collision_probability, measure_collisions
 from reformer_viz.measure.geometry import measure_geometry
+from reformer_viz.measure.leak import measure_leak
 from reformer_viz.measure.memory import measure_memory
+from reformer_viz.measure.sparsity import measure_sparsity, measure_sparsity_per_head
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.widgets.bucketing import explore_bucketing
 from reformer_viz.widgets.scenes import SceneList
+from reformer_viz.widgets.sparsity import explore_sparsity
 from reformer_viz.widgets.speed import explore_speed
 
 __all__ = [
     "SceneList",
     "collision_probability",
     "explore_bucketing",
+    "explore_sparsity",
     "explore_speed",
     "measure_bucket_load",
     "measure_bucketing",
     "measure_collisions",
     "measure_geometry",
+    "measure_leak",
     "measure_memory",
+    "measure_sparsity",
+    "measure_sparsity_per_head",
     "measure_speed",
     "plot_bucket_load",
     "plot_bucketing",
     "plot_collisions",
     "plot_geometry",
+    "plot_leak",
     "plot_memory",
+    "plot_sparsity",
+    "plot_sparsity_per_head",
     "plot_speed",
     "plotly_collisions",
     "plotly_geometry",

@@ -101,7 +101,7 @@ def explore_bucketing(
         given |= {"hash": hash, "n_buckets": n_buckets}
         controls = {name: controls[name] for name in ("chunk_length", "noise")}
     if vectors is not None and vectors.ndim == 3 and len(vectors) > 1:
-        controls["head"] = _number("head", head, 0, len(vectors) - 1)
+        controls["head"] = number("head", head, 0, len(vectors) - 1)
     return Panel(
         BucketingView(origin),
         measure,
@@ -172,25 +172,30 @@ def _check_length(length: int) -> None:
 def _controls(
     n_buckets: int, n_hashes: int, chunk_length: int, noise: float | int, rotations: int
 ) -> dict[str, Widget]:
-    controls = {
-        "n_buckets": _slider("buckets", n_buckets, 2, 32, step=2),
-        "n_hashes": _slider("rounds", n_hashes, 1, 8),
-        "chunk_length": _slider("chunk length", chunk_length, 2, 32),
-        "noise": FloatSlider(
-            description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=_STYLE
-        ),
-        "rotations": _number("rotations", rotations, 0, 9999),
+    return {
+        "n_buckets": slider("buckets", n_buckets, 2, 32, step=2),
+        "n_hashes": slider("rounds", n_hashes, 1, 8),
+        "chunk_length": slider("chunk length", chunk_length, 2, 32),
+        **noise_and_rotations(noise, rotations),
     }
+
+
+def noise_and_rotations(noise: float | int, rotations: int) -> dict[str, Widget]:
+    """Make the controls that push vectors away and draw other random directions to hash with."""
+    push = FloatSlider(
+        description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=_STYLE
+    )
+    draw = number("rotations", rotations, 0, 9999)
     again = Button(description="New rotations", tooltip="Hash with other random directions")
 
     def draw_again(_: Button) -> None:
-        controls["rotations"].value += 1
+        draw.value += 1
 
     again.on_click(draw_again)
-    return {**controls, "new_rotations": again}
+    return {"noise": push, "rotations": draw, "new_rotations": again}
 
 
-def _slider(description: str, value: int, low: int, high: int, step: int = 1) -> IntSlider:
+def slider(description: str, value: int, low: int, high: int, step: int = 1) -> IntSlider:
     """Make a slider that reaches its first value, also one that no plan can be made of."""
     low, high = min(low, value), max(high, value)
     return IntSlider(
@@ -198,7 +203,8 @@ def _slider(description: str, value: int, low: int, high: int, step: int = 1) ->
     )
 
 
-def _number(description: str, value: int, low: int, high: int) -> BoundedIntText:
+def number(description: str, value: int, low: int, high: int) -> BoundedIntText:
+    """Make a field for an integer."""
     return BoundedIntText(
         description=description,
         value=value,
