@@ -1,74 +1,242 @@
-"""Draw the bytes of a training step against depth."""
+"""Draw what a training step keeps, needs and takes, in several ways of remembering."""
 
+import math
+from collections.abc import Iterator
+
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from reformer_viz.measure.memory import Memory, in_units
-from reformer_viz.style import INK, MUTED, PALETTE, SHADE, dress, new_figure
+from reformer_viz.measure.live_bytes import in_units
+from reformer_viz.measure.memory import Memory
+from reformer_viz.measure.step_kinds import LABELS, Kind
+from reformer_viz.style import INK, MUTED, PALETTE, RC, SHADE, dress, new_figure
+
+COLOURS: dict[Kind, str] = {
+    "standard": PALETTE[5],
+    "checkpointed": PALETTE[1],
+    "reversible": PALETTE[0],
+    "chunked": PALETTE[2],
+}
+MARKERS: dict[Kind, str] = {
+    "standard": "s",
+    "checkpointed": "^",
+    "reversible": "o",
+    "chunked": "D",
+}
+Term = tuple[str, np.ndarray, str, str]
+
+AXES = {"depths": "layers", "lengths": "tokens", "n_hashes": "rounds"}
 
 _MIB = 2**20
-_STANDARD, _REVERSIBLE = PALETTE[5], PALETTE[0]
+_MOST_TICKS = 16
+_MOST_NAMES = 18
+_SMALL = RC["font.size"] - 1
 
 
 def plot_memory(memory: Memory) -> Figure:
-    """Draw what waits for the backward, and a step's peak, against the number of layers.
+    """Draw what waits for the backward, and a step's peak, against layers, tokens or rounds.
 
-    Left, activations: a standard stack's grow with depth, a reversible one's do not; what still
-    grows in it, the integers that make the replay exact, is an area of its own. Right, the peak of
-    the whole step over what grows in every network: the parameters' gradients.
+    First what is kept: a standard stack's grows with depth, a reversible one's does not, but for
+    the buckets and random states that make its replay exact. Then the peak of the whole step over
+    what grows in every network: the gradients of the parameters. Then what grows in the last kind,
+    in parts, with the parameters and the optimiser. And, where it was timed, what a step takes.
     """
-    figure = new_figure(8.0, 3.4)
-    left, right = figure.subplots(1, 2)
-    _draw_kept(left, memory)
-    _draw_peak(right, memory)
-    for axes in (left, right):
+    n_panels = 4 if memory.timed else 3
+    figure = new_figure(*((8.6, 6.4) if n_panels == 4 else (10.4, 3.9)))
+    panels = figure.subplots(*((2, 2) if n_panels == 4 else (1, 3))).flat
+    draw = (_draw_kept, _draw_peak, _draw_parts, _draw_times)[:n_panels]
+    for axes, draw_on in zip(panels, draw, strict=True):
+        draw_on(axes, memory)
+        axes.set_xlim(0, memory.values[-1] * 1.03)
         axes.set_ylim(bottom=0)
-        axes.set_xlim(0, memory.depths[-1] * 1.02)
-        axes.set_xticks(memory.depths)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="upper left", frameon=False, fontsize=8, labelcolor=INK)
+        axes.xaxis.set_major_locator(FixedLocator(_ticks(memory.values)))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        _quiet(axes)
+    _name_kinds(figure, memory)
     return figure
+
+
+def plot_memory_of_paper(memory: Memory) -> Figure:
+    """Draw the most activations at once over what the paper's Tables 1 and 3 count.
+
+    Solid lines are measured, dashed ones are Table 3's term for the kind of the same colour, and
+    dotted ones both tables' attention terms. Nothing is fitted, and the tables count one tensor of
+    many, so compare slopes: on these axes a power law is a straight line.
+    """
+    figure = new_figure(8.0, 4.8)
+    axes = figure.subplots()
+    for kind, step in memory.steps.items():
+        _line(axes, memory, step.activations / _MIB, kind)
+    terms = list(_paper_terms(memory))
+    for _, amounts, colour, line in terms:
+        axes.plot(memory.values, amounts, line, color=colour, linewidth=1.3)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    _name_ends(axes, memory, terms)
+    axes.xaxis.set_major_locator(FixedLocator(memory.values))
+    axes.yaxis.set_major_locator(LogLocator(base=4, numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value * _MIB)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+    dress(axes, "Most activations at once, beside Tables 1 and 3", AXES[memory.axis])
+    _quiet(axes)
+    _name_kinds(figure, memory)
+    return figure
+
+
+def _paper_terms(memory: Memory) -> Iterator[Term]:
+    """Yield the tables' terms: formula, MiB, colour, kind of line."""
+    formulas: dict[Kind, str] = {
+        "standard": "$b\\,l\\,d_{ff}\\,n_l$",
+        "reversible": "$b\\,l\\,d_{ff}$",
+        "chunked": "$b\\,l\\,d_{model}$",
+    }
+    for kind, formula in formulas.items():
+        if kind in memory.steps:
+            yield formula, memory.paper.width[kind] / _MIB, COLOURS[kind], "--"
+    yield "$b\\,n_h\\,l^2$, full attention", memory.paper.all_pairs / _MIB, MUTED, ":"
+    yield "$b\\,n_h\\,l\\,n_r\\,c$, LSH as printed", memory.paper.windows / _MIB, INK, ":"
+
+
+def _name_ends(axes: Axes, memory: Memory, terms: list[Term]) -> None:
+    """Write the formulas beside the ends of their lines, apart from each other."""
+    low, high = (math.log2(edge) for edge in axes.get_ylim())
+    lowest = low
+    for name, amounts, colour, _ in sorted(terms, key=lambda term: term[1][-1]):
+        height = max(lowest, math.log2(amounts[-1]))
+        lowest = height + (high - low) / _MOST_NAMES
+        axes.annotate(
+            name,
+            (1.02, (height - low) / (high - low)),
+            xycoords="axes fraction",
+            va="center",
+            fontsize=RC["font.size"],
+            color=colour,
+            annotation_clip=False,
+        )
 
 
 def _draw_kept(axes: Axes, memory: Memory) -> None:
     """Draw the bytes between forward and backward."""
-    floats = memory.reversible.floats / _MIB
-    grown = in_units(memory.reversible.integers[-1])
-    both = floats + memory.reversible.integers / _MIB
-    axes.plot(
-        memory.depths,
-        (memory.standard.floats + memory.standard.integers) / _MIB,
-        "s-",
-        color=_STANDARD,
-        label="standard",
-    )
-    axes.plot(memory.depths, both, "o-", color=_REVERSIBLE, label="reversible")
-    axes.fill_between(
-        memory.depths,
-        floats,
-        both,
-        color=_REVERSIBLE,
-        alpha=0.3,
-        linewidth=0,
-        label=f"what grows in it: {grown}\nof buckets, random states",
-    )
-    tokens = f"{memory.batch_size} x {memory.length:,} tokens"
-    dress(axes, f"Kept for the backward, {tokens}", "layers", "MiB")
+    for kind, step in memory.steps.items():
+        _line(axes, memory, step.kept / _MIB, kind)
+    dress(axes, "Kept for the backward", AXES[memory.axis], "MiB")
 
 
 def _draw_peak(axes: Axes, memory: Memory) -> None:
     """Draw the highest point of the step."""
     axes.fill_between(
-        memory.depths,
+        memory.values,
         memory.parameters / _MIB,
         color=SHADE,
         edgecolor=MUTED,
         linewidth=0.8,
-        label="of which gradients of the parameters",
     )
-    for peak, style, colour, label in (
-        (memory.standard.peak, "s-", _STANDARD, "standard"),
-        (memory.reversible.peak, "o-", _REVERSIBLE, "reversible"),
-    ):
-        axes.plot(memory.depths, peak / _MIB, style, color=colour, label=label)
-    dress(axes, "Peak of one training step", "layers", "MiB")
+    for kind, step in memory.steps.items():
+        _line(axes, memory, step.peak / _MIB, kind)
+    axes.annotate(
+        "gradients of the parameters",
+        (memory.values[-1], memory.parameters[-1] / _MIB),
+        (-4, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=_SMALL,
+        color=MUTED,
+    )
+    dress(axes, "Peak of one training step", AXES[memory.axis], "MiB")
+
+
+def _draw_parts(axes: Axes, memory: Memory) -> None:
+    """Stack what lives at the highest point of the last kind's step."""
+    parts = list(_parts(memory))
+    drawn = axes.stackplot(
+        memory.values,
+        *(part / _MIB for _, part, _ in parts),
+        colors=[colour for _, _, colour in parts],
+        edgecolor="white",
+        linewidth=0.6,
+    )
+    axes.legend(
+        handles=drawn[::-1],
+        labels=[f"{name}, {in_units(part[-1])}" for name, part, _ in parts][::-1],
+        loc="upper left",
+        frameon=False,
+        fontsize=_SMALL - 0.5,
+        labelcolor=INK,
+        labelspacing=0.2,
+    )
+    *_, kind = memory.steps
+    axes.set_ylim(0, sum(part[-1] for _, part, _ in parts) / _MIB * 1.7)  # room for the names
+    dress(axes, f"In parts: {LABELS[kind]}", AXES[memory.axis], "MiB")
+
+
+def _parts(memory: Memory) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Yield what a step of the last kind has at once, from the bottom: name, bytes, colour."""
+    *_, kind = memory.steps
+    step = memory.steps[kind]
+    yield "parameters", memory.parameters, PALETTE[7]
+    yield "AdamW's memory", memory.optimizer, "#A3A3A3"
+    yield "gradients", memory.parameters, SHADE
+    yield "buckets, random states", step.integers, PALETTE[3]
+    yield "activations, at most", step.activations, COLOURS[kind]
+
+
+def _draw_times(axes: Axes, memory: Memory) -> None:
+    """Draw the time of a step against that of the first kind."""
+    for kind in memory.steps:
+        _line(axes, memory, memory.relative_seconds(kind), kind)
+    first, *_ = memory.steps
+    dress(axes, "Time of one training step", AXES[memory.axis], f"times the {LABELS[first]} step")
+
+
+def _line(
+    axes: Axes, memory: Memory, amounts: np.ndarray, kind: Kind, linestyle: str = "-"
+) -> None:
+    """Draw one kind's line, the thinner the later, so that none hides behind another."""
+    place = list(memory.steps).index(kind)
+    axes.plot(
+        memory.values,
+        amounts,
+        marker=MARKERS[kind],
+        linestyle=linestyle,
+        color=COLOURS[kind],
+        linewidth=2.6 - 0.4 * place,
+        markersize=6.5 - 0.8 * place,
+        label=LABELS[kind],
+        zorder=3 + 0.1 * place,
+    )
+
+
+def _ticks(values: np.ndarray) -> list[int]:
+    """Keep those of the measured values whose names do not run into each other."""
+    kept = [int(values[-1])]
+    for value in values[-2::-1]:
+        if kept[-1] - value >= values[-1] / _MOST_TICKS:
+            kept.append(int(value))
+    return kept
+
+
+def _quiet(axes: Axes) -> None:
+    """Write whole numbers along x, and keep lines back that are no data."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.grid(axis="y", color=SHADE, linewidth=0.8, zorder=0)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _name_kinds(figure: Figure, memory: Memory) -> None:
+    """Write one legend of the kinds below all panels, with what all points have in common."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=len(labels),
+        frameon=False,
+        fontsize=RC["font.size"],
+        labelcolor=INK,
+        title=memory.fixed(),
+        title_fontproperties={"size": _SMALL},
+    )
