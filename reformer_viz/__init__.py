@@ -1,11 +1,13 @@
 """Pictures of what a Reformer does: measure (numbers), figures (pictures), widgets (explorers)."""
 
 from reformer_viz.figures.bucketing import plot_bucketing
-from reformer_viz.figures.memory import plot_memory, plot_memory_of_paper
+from reformer_viz.figures.memory import plot_memory, plot_memory_of_paper, plotly_memory
+from reformer_viz.figures.reconstruction import plot_reconstruction, plotly_reconstruction
 from reformer_viz.figures.speed import plot_speed
-from reformer_viz.figures.step_film import plot_step_film
+from reformer_viz.figures.step_film import plot_step_film, plotly_step_film
 from reformer_viz.measure.bucketing import measure_bucketing
 from reformer_viz.measure.memory import measure_memory
+from reformer_viz.measure.reconstruction import measure_reconstruction
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.measure.step_film import measure_step_film
 from reformer_viz.widgets.bucketing import explore_bucketing
@@ -14,12 +16,17 @@ __all__ = [
     "explore_bucketing",
     "measure_bucketing",
     "measure_memory",
+    "measure_reconstruction",
     "measure_speed",
     "measure_step_film",
     "plot_bucketing",
     "plot_memory",
     "plot_memory_of_paper",
+    "plot_reconstruction",
     "plot_speed",
     "plot_step_film",
+    "plotly_memory",
+    "plotly_reconstruction",
+    "plotly_step_film",
     "read_speed",
 ]

@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 from reformer_viz.measure.live_bytes import in_units
 from reformer_viz.measure.memory import Memory
 from reformer_viz.measure.step_kinds import LABELS, Kind
-from reformer_viz.style import INK, MUTED, PALETTE, RC, SHADE, dress, new_figure
+from reformer_viz.style import INK, MUTED, PALETTE, RC, SHADE, dress, new_figure, plotly_template
 
 COLOURS: dict[Kind, str] = {
     "standard": PALETTE[5],
@@ -84,6 +84,73 @@ def plot_memory_of_paper(memory: Memory) -> Figure:
     _quiet(axes)
     _name_kinds(figure, memory)
     return figure
+
+
+_SYMBOLS: dict[Kind, str] = {
+    "standard": "square",
+    "checkpointed": "triangle-up",
+    "reversible": "circle",
+    "chunked": "diamond",
+}
+
+
+def plotly_memory(memory: Memory):
+    """Draw `plot_memory` with Plotly: what is kept, the peak over the gradients, and the times."""
+    from plotly.subplots import make_subplots  # slow to import, and print does without
+
+    titles = ["Kept for the backward, MiB", "Peak of one training step, MiB", "Time of one step"]
+    n_panels = 3 if memory.timed else 2
+    figure = make_subplots(1, n_panels, subplot_titles=titles[:n_panels], horizontal_spacing=0.08)
+    figure.add_scatter(
+        x=memory.values,
+        y=memory.parameters / _MIB,
+        name="gradients of the parameters",
+        mode="lines",
+        fill="tozeroy",
+        line={"color": PALETTE[7], "width": 1},
+        fillcolor="rgba(102,102,102,0.25)",
+        customdata=[in_units(n_bytes) for n_bytes in memory.parameters],
+        hovertemplate=f"%{{x:,}} {AXES[memory.axis]}: %{{customdata}}",
+        row=1,
+        col=2,
+    )
+    for kind, step in memory.steps.items():
+        relative = memory.relative_seconds(kind)
+        for column, (amounts, words) in enumerate(
+            (
+                (step.kept / _MIB, [in_units(n_bytes) for n_bytes in step.kept]),
+                (step.peak / _MIB, [in_units(n_bytes) for n_bytes in step.peak]),
+                (relative, [f"{times:.2f} times the first kind's" for times in relative]),
+            )[:n_panels]
+        ):
+            curve = _plotly_curve(memory, kind, amounts, words)
+            figure.add_scatter(**curve, showlegend=column == 0, row=1, col=column + 1)
+    ticks = _ticks(memory.values)
+    figure.update_xaxes(
+        title={"text": AXES[memory.axis]},
+        tickvals=ticks,
+        ticktext=[f"{tick:,}" for tick in ticks],
+        showgrid=False,
+        range=[0, float(memory.values[-1] * 1.05)],
+    )
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_layout(template=plotly_template(), height=420)
+    return figure
+
+
+def _plotly_curve(memory: Memory, kind: Kind, amounts: np.ndarray, words: list[str]) -> dict:
+    """Describe one kind's line."""
+    return {
+        "x": memory.values,
+        "y": amounts,
+        "name": LABELS[kind],
+        "legendgroup": kind,
+        "mode": "lines+markers",
+        "line": {"color": COLOURS[kind], "width": 2.5},
+        "marker": {"color": COLOURS[kind], "symbol": _SYMBOLS[kind], "size": 8},
+        "customdata": words,
+        "hovertemplate": f"%{{x:,}} {AXES[memory.axis]}: %{{customdata}}",
+    }
 
 
 def _paper_terms(memory: Memory) -> Iterator[Term]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
@@ -14,7 +15,17 @@ from reformer_viz.figures.memory import COLOURS
 from reformer_viz.measure.live_bytes import in_units
 from reformer_viz.measure.step_film import StepFilm, StepFilms
 from reformer_viz.measure.step_kinds import LABELS
-from reformer_viz.style import INK, MUTED, PALETTE, PAPER, RC, SHADE, dress, new_figure
+from reformer_viz.style import (
+    INK,
+    MUTED,
+    PALETTE,
+    PAPER,
+    RC,
+    SHADE,
+    dress,
+    new_figure,
+    plotly_template,
+)
 
 GRADIENTS, INTEGERS = "#A3A3A3", PALETTE[3]
 _MIB = 2**20
@@ -30,7 +41,7 @@ def plot_step_film(films: StepFilms) -> Figure:
     From the bottom: gradients of the parameters, integers (buckets, plans and random states), and
     activations with working memory. The scales of all panels are the same.
     """
-    rows, columns = divmod(len(films.films) + 1, 2)[0], min(2, len(films.films))
+    rows, columns = (len(films.films) + 1) // 2, min(2, len(films.films))
     figure = new_figure(4.6 * columns + 0.6, 2.9 * rows + 0.6)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
     top = max(film.peak for film in films.films) / _MIB * _ROOM
@@ -43,6 +54,79 @@ def plot_step_film(films: StepFilms) -> Figure:
         axes.set_ylabel("MiB alive", fontsize=RC["font.size"], color=MUTED)
     _name_parts(figure, films)
     return figure
+
+
+def plotly_step_film(films: StepFilms):
+    """Draw `plot_step_film` with Plotly: point at an operation to read its name, layer and bytes."""
+    from plotly.subplots import make_subplots  # slow to import, and print does without
+
+    n_films = len(films.films)
+    rows, columns = (n_films + 1) // 2, min(2, n_films)
+    titles = [LABELS[film.kind].capitalize() for film in films.films]
+    figure = make_subplots(
+        rows,
+        columns,
+        subplot_titles=titles,
+        shared_yaxes="all",
+        horizontal_spacing=0.06,
+        vertical_spacing=0.16,
+    )
+    for number, film in enumerate(films.films):
+        place = {"row": number // columns + 1, "col": number % columns + 1}
+        for trace in _plotly_traces(film):
+            figure.add_scatter(**trace, showlegend=number == 0, **place)
+        figure.add_vline(x=film.n_forward, line={"color": MUTED, "width": 1}, **place)
+    figure.update_xaxes(showgrid=False, rangemode="tozero")
+    figure.update_xaxes(title={"text": "operation"}, row=rows)
+    figure.update_yaxes(title={"text": "MiB alive"}, col=1)
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_layout(template=plotly_template(), height=170 + 230 * rows, hovermode="closest")
+    return figure
+
+
+def _plotly_traces(film: StepFilm) -> Iterator[dict]:
+    """Describe the parts of a film, each filled down to the one below it."""
+    shown = thinned(film)
+    base = np.zeros(len(shown))
+    parts = (
+        ("gradients of the parameters", film.gradients, GRADIENTS),
+        ("buckets, plans, random states", film.integers, INTEGERS),
+        ("activations, working memory", film.activations, COLOURS[film.kind]),
+    )
+    for place, (name, part, colour) in enumerate(parts):
+        base = base + part[shown]
+        yield {
+            "x": shown,
+            "y": base / _MIB,
+            "name": name,
+            "legendgroup": name,
+            "mode": "lines",
+            "line": {"color": colour, "width": 1, "shape": "hv"},
+            "fill": "tonexty" if place else "tozeroy",
+            "customdata": _words(film, shown, part),
+            "hovertemplate": "%{customdata}",
+        }
+
+
+def _words(film: StepFilm, shown: np.ndarray, part: np.ndarray) -> list[str]:
+    """Say of every operation where it is, what it is, and what lives after it."""
+    return [
+        f"{film.phase_of(at)}, {film.places[film.place[at]]}<br>"
+        f"{film.operations[at].partition('.')[0] or 'end of the pass'}: {in_units(part[at])} of "
+        f"{in_units(film.live[at])}"
+        for at in shown
+    ]
+
+
+def thinned(film: StepFilm, most: int = 700) -> np.ndarray:
+    """Choose operations to draw, so that no height is missed: of every stretch its extremes."""
+    n_operations = len(film.live)
+    edges = np.linspace(0, n_operations, min(n_operations, most // 2) + 1).astype(int)
+    chosen = {0, film.n_forward - 1, film.peak_at, n_operations - 1}
+    for start, stop in itertools.pairwise(edges):
+        stretch = film.live[start:stop]
+        chosen |= {start + int(stretch.argmin()), start + int(stretch.argmax())}
+    return np.array(sorted(chosen))
 
 
 def _draw(axes: Axes, film: StepFilm, top: float) -> None:
@@ -142,8 +226,6 @@ def layer_spans(film: StepFilm) -> Iterator[tuple[int, int, int]]:
 
 def _name_parts(figure: Figure, films: StepFilms) -> None:
     """Write what the colours are below all panels, and what lives beside the film."""
-    from matplotlib.patches import Patch
-
     kinds = [COLOURS[film.kind] for film in films.films]
     handles = [
         Patch(color=kinds[-1], alpha=0.7, label="activations, working memory (each in its colour)"),

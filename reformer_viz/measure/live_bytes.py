@@ -1,7 +1,6 @@
 """Count the bytes of tensors while they live: every storage is seen to come and to go."""
 
 import weakref
-from collections.abc import Iterator
 from numbers import Real
 
 import torch
@@ -69,13 +68,16 @@ def key_of(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _tensors_in(what: object) -> Iterator[Tensor]:
+def _tensors_in(what: object) -> list[Tensor]:
     """Find the tensors that have a storage, in lists, tuples and dictionaries as well."""
-    if isinstance(what, Tensor):
-        if what.layout == torch.strided:
-            yield what
-    elif isinstance(what, list | tuple):
-        for part in what:
-            yield from _tensors_in(part)
-    elif isinstance(what, dict):
-        yield from _tensors_in(list(what.values()))
+    found, open_ends = [], [what]
+    while open_ends:
+        part = open_ends.pop()
+        if isinstance(part, Tensor):
+            if part.layout == torch.strided:
+                found.append(part)
+        elif isinstance(part, list | tuple):
+            open_ends.extend(part)
+        elif isinstance(part, dict):
+            open_ends.extend(part.values())
+    return found

@@ -14,7 +14,14 @@ from reformer_viz.measure.live_bytes import LiveBytes, in_units
 from reformer_viz.measure.step_film import EMBEDDING, HEAD, Camera
 from reformer_viz.measure.step_kinds import KINDS, LABELS, model_of_kind, new_model, new_tokens
 
-SIZES = {"vocab_size": 11, "d_model": 16, "n_heads": 2, "chunk_length": 8, "max_length": 64}
+SIZES = {
+    "vocab_size": 11,
+    "d_model": 16,
+    "n_heads": 2,
+    "n_hashes": 2,
+    "chunk_length": 8,
+    "max_length": 64,
+}
 CONFIG = ReformerConfig(**SIZES, n_layers=3, attention=("lsh", "local"))
 STREAM = 64 * 16 * 4  # length * d_model floats
 
