@@ -1,10 +1,16 @@
 """Pictures of what a Reformer does: measure (numbers), figures (pictures), widgets (explorers)."""
 
 from reformer_viz.figures.bucketing import plot_bucketing
-from reformer_viz.figures.memory import plot_memory, plot_memory_of_paper, plotly_memory
+from reformer_viz.figures.memory import (
+    plot_attention_memory,
+    plot_memory,
+    plot_memory_of_paper,
+    plotly_memory,
+)
 from reformer_viz.figures.reconstruction import plot_reconstruction, plotly_reconstruction
 from reformer_viz.figures.speed import plot_speed
 from reformer_viz.figures.step_film import plot_step_film, plotly_step_film
+from reformer_viz.measure.attention_memory import measure_attention_memory
 from reformer_viz.measure.bucketing import measure_bucketing
 from reformer_viz.measure.memory import measure_memory
 from reformer_viz.measure.reconstruction import measure_reconstruction
@@ -14,11 +20,13 @@ from reformer_viz.widgets.bucketing import explore_bucketing
 
 __all__ = [
     "explore_bucketing",
+    "measure_attention_memory",
     "measure_bucketing",
     "measure_memory",
     "measure_reconstruction",
     "measure_speed",
     "measure_step_film",
+    "plot_attention_memory",
     "plot_bucketing",
     "plot_memory",
     "plot_memory_of_paper",

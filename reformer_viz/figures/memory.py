@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from reformer_viz.measure.attention_memory import AttentionMemory
 from reformer_viz.measure.live_bytes import in_units
 from reformer_viz.measure.memory import Memory
 from reformer_viz.measure.step_kinds import LABELS, Kind
@@ -72,18 +73,54 @@ def plot_memory_of_paper(memory: Memory) -> Figure:
     terms = list(_paper_terms(memory))
     for _, amounts, colour, line in terms:
         axes.plot(memory.values, amounts, line, color=colour, linewidth=1.3)
+    dress(axes, "Most activations at once, beside Tables 1 and 3", AXES[memory.axis])
+    _scale_in_powers(axes, memory.values, terms)
+    _name_kinds(figure, memory)
+    return figure
+
+
+def plot_attention_memory(memory: AttentionMemory) -> Figure:
+    """Draw what one attention needs, LSH's and full, over what the paper's Table 1 counts.
+
+    Solid lines are measured, dotted ones are the table's terms, to which nothing is fitted. On
+    these axes memory proportional to the length has slope one, and to its square slope two.
+    """
+    figure = new_figure(8.0, 4.6)
+    axes = figure.subplots()
+    measured = (
+        (memory.full, PALETTE[2], "^", "full attention"),
+        (memory.lsh, PALETTE[0], "o", f"LSH attention, {memory.n_hashes} rounds"),
+    )
+    for amounts, colour, marker, label in measured:
+        axes.plot(
+            memory.lengths, amounts / _MIB, color=colour, marker=marker, linewidth=2, label=label
+        )
+    terms = [
+        ("$b\\,n_h\\,l\\,d_k$, what goes in", memory.heads / _MIB, MUTED, ":"),
+        ("$b\\,n_h\\,l^2$, full attention", memory.all_pairs / _MIB, PALETTE[2], ":"),
+        ("$b\\,n_h\\,l\\,n_r\\,c$, LSH as printed", memory.windows / _MIB, PALETTE[0], ":"),
+    ]
+    for _, amounts, colour, line in terms:
+        axes.plot(memory.lengths, amounts, line, color=colour, linewidth=1.4)
+    dress(axes, "Most bytes of one attention, beside Table 1", AXES["lengths"])
+    _scale_in_powers(axes, memory.lengths, terms)
+    figure.legend(
+        loc="outside lower center", ncols=2, frameon=False, fontsize=_SMALL, labelcolor=INK
+    )
+    return figure
+
+
+def _scale_in_powers(axes: Axes, values: np.ndarray, terms: list[Term]) -> None:
+    """Give axes logarithmic scales, bytes with their units, and every term its formula."""
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
-    _name_ends(axes, memory, terms)
-    axes.xaxis.set_major_locator(FixedLocator(memory.values))
+    _name_ends(axes, terms)
+    axes.xaxis.set_major_locator(FixedLocator(values))
     axes.yaxis.set_major_locator(LogLocator(base=4, numticks=20))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value * _MIB)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
-    dress(axes, "Most activations at once, beside Tables 1 and 3", AXES[memory.axis])
     _quiet(axes)
-    _name_kinds(figure, memory)
-    return figure
 
 
 _SYMBOLS: dict[Kind, str] = {
@@ -167,7 +204,7 @@ def _paper_terms(memory: Memory) -> Iterator[Term]:
     yield "$b\\,n_h\\,l\\,n_r\\,c$, LSH as printed", memory.paper.windows / _MIB, INK, ":"
 
 
-def _name_ends(axes: Axes, memory: Memory, terms: list[Term]) -> None:
+def _name_ends(axes: Axes, terms: list[Term]) -> None:
     """Write the formulas beside the ends of their lines, apart from each other."""
     low, high = (math.log2(edge) for edge in axes.get_ylim())
     lowest = low

@@ -57,7 +57,7 @@ def plot_step_film(films: StepFilms) -> Figure:
 
 
 def plotly_step_film(films: StepFilms):
-    """Draw `plot_step_film` with Plotly: point at an operation to read its name, layer and bytes."""
+    """Draw `plot_step_film` with Plotly: point at an operation to read its name and place."""
     from plotly.subplots import make_subplots  # slow to import, and print does without
 
     n_films = len(films.films)

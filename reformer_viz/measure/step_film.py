@@ -1,7 +1,7 @@
 """Film one training step: the bytes alive after every operation, forward and then backward."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,10 +119,11 @@ def measure_step_film(
 ) -> StepFilms:
     """Run one training step in each of several ways, and count the live bytes at every operation.
 
-    The ways are those of `model_of_kind`. Given a model instead of a config, a copy of it is run.
-    Counted are the tensors that the step makes, storage by storage, so the numbers are exact, and
-    the same on every run and machine. `length` defaults to `max_length`. The caller's random
-    state, model and gradient mode are left as they were.
+    The ways are those of `model_of_kind`. Given a model instead of a config, copies of it are run,
+    where it is. Counted are the tensors that the step makes, storage by storage, so the numbers are
+    exact, and the same on every run and machine; on CUDA it is what the allocator has given out.
+    `length` defaults to `max_length`. The caller's random state, model and gradient mode are left
+    as they were.
 
     Raises ValueError for an unknown kind, and for a batch that the model cannot read.
     """
@@ -141,7 +142,8 @@ def measure_step_film(
 def film_step(model: ReformerLM, tokens: Int[Tensor, "batch length"], kind: Kind) -> StepFilm:
     """Film one step of a copy of a model, in one of the four ways."""
     model = model_of_kind(model, kind)
-    camera = Camera()
+    tokens = tokens.to(model.hash_step.device)
+    camera = Camera(_allocator(tokens.device))
     with torch.random.fork_rng(), torch.enable_grad(), _places_told(model, camera), camera:
         loss = model.loss(tokens)
         camera.shoot("")
@@ -166,10 +168,14 @@ def film_step(model: ReformerLM, tokens: Int[Tensor, "batch length"], kind: Kind
 
 
 class Camera(LiveBytes):
-    """Live bytes that remember themselves: what there was after every operation, and where."""
+    """Live bytes that remember themselves: what there was after every operation, and where.
 
-    def __init__(self) -> None:
+    `allocated` says how much an allocator has given out, where that is what counts.
+    """
+
+    def __init__(self, allocated: Callable[[], int] | None = None) -> None:
         super().__init__()
+        self._allocated = allocated
         self.live: list[tuple[int, int]] = []
         """Bytes of floats and of integers after every operation."""
         self.operations: list[str] = []
@@ -186,7 +192,8 @@ class Camera(LiveBytes):
 
     def shoot(self, operation: str) -> None:
         """Remember what is alive."""
-        self.live.append((self.floats, self.integers))
+        floats = self._allocated() - self.integers if self._allocated else self.floats
+        self.live.append((floats, self.integers))
         self.operations.append(operation)
         self.place.append(self._here)
 
@@ -208,6 +215,14 @@ class Camera(LiveBytes):
         """Count a new storage, and remember in which picture it is seen first."""
         self._born[key] = len(self.live)
         super()._count(tensor, key)
+
+
+def _allocator(device: torch.device) -> Callable[[], int] | None:
+    """Return what counts the bytes given out from now on, where the device counts them itself."""
+    if device.type != "cuda":
+        return None
+    before = torch.cuda.memory_allocated(device)
+    return lambda: torch.cuda.memory_allocated(device) - before
 
 
 @contextlib.contextmanager

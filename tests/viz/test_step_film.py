@@ -90,6 +90,24 @@ def test_two_names_of_one_gradient_count_once():
     assert camera.bytes_of([weight.grad, weight.grad[:4]])[-1] == 32
 
 
+def test_where_an_allocator_counts_floats_are_what_it_gave_out_besides_integers():
+    given_out = iter([512, 1024])
+    with Camera(lambda: next(given_out)) as camera:
+        a = torch.zeros(3)
+        i = torch.arange(10)
+        del a, i
+    assert camera.live == [(512, 0), (1024 - 80, 80)]
+
+
+@pytest.mark.gpu
+def test_on_cuda_the_allocator_is_asked_and_gives_what_the_tensors_need_in_whole_blocks():
+    model = new_model(CONFIG).cuda()
+    on_gpu = measure_step_film(model, ("reversible",)).films[0]
+    assert on_gpu.live[-1] >= on_gpu.parameters
+    assert (on_gpu.live % 512 == 0).all()
+    assert not on_gpu.gradients[: on_gpu.n_forward].any()
+
+
 # --------------------------------------------------------------------------------- whole steps
 
 
