@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import torch
@@ -75,7 +76,7 @@ class StepFilm:
         """What was alive between forward and backward."""
         return int(self.live[self.n_forward - 1])
 
-    def phase_of(self, operation: int) -> str:
+    def phase_of(self, operation: Integral) -> str:
         """Say in which pass an operation ran."""
         return "forward" if operation < self.n_forward else "backward"
 

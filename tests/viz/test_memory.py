@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from reformer_core import ReformerConfig
-from reformer_viz import measure_memory, plot_memory, plot_memory_of_paper
+from reformer_viz import measure_memory, plot_memory, plot_memory_of_paper, plotly_memory
 from reformer_viz.measure import memory as module
 from reformer_viz.measure.live_bytes import in_units
 from reformer_viz.measure.paper_memory import count_as_paper
@@ -342,3 +342,15 @@ def test_formulas_at_the_ends_of_lines_do_not_run_into_each_other(memory, by_len
 def test_values_too_close_for_their_names_are_left_out_of_the_ticks(by_length):
     many = replace(by_length, lengths=np.array([16, 17, 64]))
     assert plot_memory(many).axes[0].get_xticks().tolist() == [64, 17]
+
+
+def test_the_live_curves_show_the_measured_numbers(memory, by_length):
+    figure = plotly_memory(memory)
+    live = {(trace.name, trace.xaxis): list(trace.y) for trace in figure.data}
+    for kind, step in memory.steps.items():
+        assert live[LABELS[kind], "x"] == (step.kept / 2**20).tolist()
+        assert live[LABELS[kind], "x2"] == (step.peak / 2**20).tolist()
+        assert live[LABELS[kind], "x3"] == memory.relative_seconds(kind).tolist()
+    assert live["gradients of the parameters", "x2"] == (memory.parameters / 2**20).tolist()
+    assert figure.data[-1].customdata[-1].endswith(" times the first kind's")
+    assert {trace.xaxis for trace in plotly_memory(by_length).data} == {"x", "x2"}

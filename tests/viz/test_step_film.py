@@ -1,6 +1,7 @@
 """The film shows what was alive after every operation, where it was, and which part of it grows."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import torch
 from torch import nn
 
 from reformer_core import ReformerConfig
-from reformer_viz import measure_step_film, plot_step_film
-from reformer_viz.figures.step_film import layer_spans
+from reformer_viz import measure_step_film, plot_step_film, plotly_step_film
+from reformer_viz.figures.step_film import layer_spans, thinned
 from reformer_viz.measure.live_bytes import LiveBytes, in_units
 from reformer_viz.measure.step_film import EMBEDDING, HEAD, Camera
 from reformer_viz.measure.step_kinds import KINDS, LABELS, model_of_kind, new_model, new_tokens
@@ -278,7 +279,31 @@ def test_the_areas_are_the_parts_from_the_bottom(films):
 
 
 @pytest.mark.parametrize("n_kinds", [1, 2, 3])
-def test_any_number_of_kinds_is_drawn(n_kinds):
-    films = measure_step_film(ReformerConfig(**SIZES, n_layers=1), KINDS[:n_kinds])
-    figure = plot_step_film(films)
-    assert sum(axes.axison for axes in figure.axes) == n_kinds
+def test_any_number_of_kinds_is_drawn(films, n_kinds):
+    some = replace(films, films=films.films[:n_kinds])
+    assert sum(axes.axison for axes in plot_step_film(some).axes) == n_kinds
+    assert len(plotly_step_film(some).data) == 3 * n_kinds
+
+
+def test_the_live_film_stacks_the_same_parts_and_says_where_every_operation_is(films):
+    figure = plotly_step_film(films)
+    assert len(figure.data) == 3 * 4
+    for film, traces in zip(films.films, zip(*[iter(figure.data)] * 3, strict=True), strict=True):
+        tops = np.array([trace.y for trace in traces]) * 2**20
+        shown = np.array(traces[0].x)
+        np.testing.assert_allclose(tops[2], film.live[shown])
+        np.testing.assert_allclose(tops[1] - tops[0], film.integers[shown], atol=1e-6)
+        assert film.peak_at in shown
+        at = list(shown).index(film.peak_at)
+        place = film.places[film.place[film.peak_at]]
+        assert traces[2].customdata[at].startswith(f"backward, {place}<br>")
+        assert traces[2].customdata[at].endswith(f" of {in_units(film.peak)}")
+
+
+def test_a_thinned_film_keeps_its_turn_its_ends_and_the_extremes_of_every_stretch(films):
+    film = films.films[1]
+    few = thinned(film, 40)
+    assert len(few) <= 40 + 4
+    assert {0, film.n_forward - 1, film.peak_at, len(film.live) - 1} <= set(few.tolist())
+    assert film.live[few].min() == film.live.min()
+    assert thinned(film, 10**6).tolist() == list(range(len(film.live)))
