@@ -8,7 +8,7 @@ from reformer_viz.figures.memory import (
     plotly_memory,
 )
 from reformer_viz.figures.reconstruction import plot_reconstruction, plotly_reconstruction
-from reformer_viz.figures.speed import plot_speed
+from reformer_viz.figures.speed import plot_speed, plotly_speed
 from reformer_viz.figures.step_film import plot_step_film, plotly_step_film
 from reformer_viz.measure.attention_memory import measure_attention_memory
 from reformer_viz.measure.bucketing import measure_bucketing
@@ -17,9 +17,13 @@ from reformer_viz.measure.reconstruction import measure_reconstruction
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.measure.step_film import measure_step_film
 from reformer_viz.widgets.bucketing import explore_bucketing
+from reformer_viz.widgets.memory import explore_memory
+from reformer_viz.widgets.speed import explore_speed
 
 __all__ = [
     "explore_bucketing",
+    "explore_memory",
+    "explore_speed",
     "measure_attention_memory",
     "measure_bucketing",
     "measure_memory",
@@ -35,6 +39,7 @@ __all__ = [
     "plot_step_film",
     "plotly_memory",
     "plotly_reconstruction",
+    "plotly_speed",
     "plotly_step_film",
     "read_speed",
 ]
