@@ -58,6 +58,7 @@ def plotly_reconstruction(reconstruction: Reconstruction):
     import plotly.graph_objects as go  # slow to import, and print does without
 
     figure = go.Figure()
+    step = 1 + len(reconstruction.undone) // 13
     for precision, (colour, _, symbol) in _looks(reconstruction):
         figure.add_scatter(
             x=reconstruction.undone,
@@ -77,7 +78,9 @@ def plotly_reconstruction(reconstruction: Reconstruction):
             line={"color": MUTED, "width": 1, "dash": "dot"},
             hoverinfo="name",
         )
-    figure.update_xaxes(title={"text": "layers undone"}, showgrid=False)
+    figure.update_xaxes(
+        title={"text": "layers undone"}, showgrid=False, tickvals=reconstruction.undone[::step]
+    )
     figure.update_yaxes(
         title={"text": "relative error of the stream"}, type="log", exponentformat="power", dtick=1
     )

@@ -28,6 +28,7 @@ from reformer_viz.style import (
 )
 
 GRADIENTS, INTEGERS = "#A3A3A3", PALETTE[3]
+_UP_TO_HERE = "up to here: %{y:.3g} MiB"
 _MIB = 2**20
 _SMALL = RC["font.size"] - 1
 _LAYER = re.compile(r"layer (\d+)")
@@ -75,11 +76,13 @@ def plotly_step_film(films: StepFilms):
         place = {"row": number // columns + 1, "col": number % columns + 1}
         for trace in _plotly_traces(film):
             figure.add_scatter(**trace, showlegend=number == 0, **place)
+        figure.add_scatter(**_plotly_names(film), showlegend=False, **place)
         figure.add_vline(x=film.n_forward, line={"color": MUTED, "width": 1}, **place)
-    figure.update_xaxes(showgrid=False, rangemode="tozero")
+    figure.update_xaxes(showgrid=False, rangemode="tozero", tickformat=",d", nticks=5)
     figure.update_xaxes(title={"text": "operation"}, row=rows)
     figure.update_yaxes(title={"text": "MiB alive"}, col=1)
-    figure.update_yaxes(rangemode="tozero")
+    top = max(film.peak for film in films.films) / _MIB * _ROOM
+    figure.update_yaxes(range=[0, top])
     figure.update_layout(template=plotly_template(), height=170 + 230 * rows, hovermode="closest")
     return figure
 
@@ -103,22 +106,37 @@ def _plotly_traces(film: StepFilm) -> Iterator[dict]:
             "mode": "lines",
             "line": {"color": colour, "width": 1, "shape": "hv"},
             "fill": "tonexty" if place else "tozeroy",
-            "customdata": _words(film, shown, part),
-            "hovertemplate": "%{customdata}",
+            # The uppermost line says where one is, once; the page would be twice as long.
+            "customdata": _words(film, shown) if colour == COLOURS[film.kind] else None,
+            "hovertemplate": "%{customdata}" if colour == COLOURS[film.kind] else _UP_TO_HERE,
         }
 
 
-def _words(film: StepFilm, shown: np.ndarray, part: np.ndarray) -> list[str]:
+def _plotly_names(film: StepFilm) -> dict:
+    """Describe the marks of what is kept and of the peak, with their names."""
+    at = [film.n_forward - 1, film.peak_at]
+    return {
+        "x": at,
+        "y": film.live[at] / _MIB,
+        "name": f"kept and peak, {LABELS[film.kind]}",
+        "mode": "markers+text",
+        "marker": {"color": MUTED, "size": 7, "symbol": ["circle", "triangle-down"]},
+        "text": [f"kept {in_units(film.kept)}", f"peak {in_units(film.peak)}"],
+        "textposition": "top left",
+        "hovertemplate": "%{text}",
+    }
+
+
+def _words(film: StepFilm, shown: np.ndarray) -> list[str]:
     """Say of every operation where it is, what it is, and what lives after it."""
     return [
         f"{film.phase_of(at)}, {film.places[film.place[at]]}<br>"
-        f"{film.operations[at].partition('.')[0] or 'end of the pass'}: {in_units(part[at])} of "
-        f"{in_units(film.live[at])}"
+        f"{film.operations[at].partition('.')[0] or 'end of the pass'}: {in_units(film.live[at])}"
         for at in shown
     ]
 
 
-def thinned(film: StepFilm, most: int = 700) -> np.ndarray:
+def thinned(film: StepFilm, most: int = 500) -> np.ndarray:
     """Choose operations to draw, so that no height is missed: of every stretch its extremes."""
     n_operations = len(film.live)
     edges = np.linspace(0, n_operations, min(n_operations, most // 2) + 1).astype(int)

@@ -15,7 +15,14 @@ from reformer_viz.figures.step_film import plot_step_film, plotly_step_film
 from reformer_viz.measure.memory import Axis, Memory, measure_memory
 from reformer_viz.measure.reconstruction import Reconstruction, measure_reconstruction
 from reformer_viz.measure.step_film import StepFilm, StepFilms, film_step
-from reformer_viz.measure.step_kinds import KINDS, LABELS, Kind, new_model, new_tokens
+from reformer_viz.measure.step_kinds import (
+    KINDS,
+    LABELS,
+    Kind,
+    check_kinds,
+    new_model,
+    new_tokens,
+)
 from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
 
@@ -64,12 +71,15 @@ def explore_memory(
         *, show: str, kind: str, n_layers: int, length: int, n_hashes: int
     ) -> StepFilms | Memory | Reconstruction:
         kinds = KINDS if kind == "all" else (kind,)
-        at = {"depths": n_layers, "lengths": length, "n_hashes": n_hashes}
+        check_kinds(kinds)
+        shown = [name for _, name in _SHOWN]
+        if show not in shown:
+            raise ValueError(f"show must be one of {shown}, got {show!r}")
         if show == "film":
             return sizes.film(kinds, n_layers, length, n_hashes)
         if show == "reconstruction":
             return sizes.reconstruct(n_layers, length, n_hashes)
-        return sizes.curves(show, kinds, **at)
+        return sizes.curves(show, kinds, n_layers, length, n_hashes)
 
     controls = _controls(config, show, kind, n_layers, length, n_hashes)
     return Panel(
@@ -103,13 +113,14 @@ class _Sizes:
         return measure_reconstruction(self._at(n_layers, length, n_hashes), length=length)
 
     def _curves(
-        self, axis: Axis, kinds: tuple[Kind, ...], depths: int, lengths: int, n_hashes: int
+        self, axis: Axis, kinds: tuple[Kind, ...], n_layers: int, length: int, n_hashes: int
     ) -> Memory:
         """Let one axis double up to what the controls say."""
-        config = self._at(depths, lengths, n_hashes)
-        start = {"depths": 1, "lengths": min(32, lengths), "n_hashes": 1}[axis]
-        values = _doubling(start, {"depths": depths, "lengths": lengths}.get(axis, n_hashes))
-        return measure_memory(config, **{axis: values}, kinds=kinds, length=lengths, repeats=0)
+        config = self._at(n_layers, length, n_hashes)
+        start = {"depths": 1, "lengths": min(32, length), "n_hashes": 1}[axis]
+        end = {"depths": n_layers, "lengths": length, "n_hashes": n_hashes}[axis]
+        values = {axis: _doubling(start, end)}
+        return measure_memory(config, **values, kinds=kinds, length=length, repeats=0)
 
     def _at(self, n_layers: int, length: int, n_hashes: int) -> ReformerConfig:
         """Return the config at a size, if that is not too much to look at."""

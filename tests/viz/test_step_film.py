@@ -282,22 +282,27 @@ def test_the_areas_are_the_parts_from_the_bottom(films):
 def test_any_number_of_kinds_is_drawn(films, n_kinds):
     some = replace(films, films=films.films[:n_kinds])
     assert sum(axes.axison for axes in plot_step_film(some).axes) == n_kinds
-    assert len(plotly_step_film(some).data) == 3 * n_kinds
+    assert len(plotly_step_film(some).data) == 4 * n_kinds
 
 
 def test_the_live_film_stacks_the_same_parts_and_says_where_every_operation_is(films):
     figure = plotly_step_film(films)
-    assert len(figure.data) == 3 * 4
-    for film, traces in zip(films.films, zip(*[iter(figure.data)] * 3, strict=True), strict=True):
-        tops = np.array([trace.y for trace in traces]) * 2**20
+    assert len(figure.data) == 4 * 4
+    for film, traces in zip(films.films, zip(*[iter(figure.data)] * 4, strict=True), strict=True):
+        tops = np.array([trace.y for trace in traces[:3]]) * 2**20
         shown = np.array(traces[0].x)
         np.testing.assert_allclose(tops[2], film.live[shown])
         np.testing.assert_allclose(tops[1] - tops[0], film.integers[shown], atol=1e-6)
+        assert list(traces[3].y * 2**20) == [film.kept, film.peak]
+        assert list(traces[3].text) == [
+            f"kept {in_units(film.kept)}",
+            f"peak {in_units(film.peak)}",
+        ]
         assert film.peak_at in shown
         at = list(shown).index(film.peak_at)
         place = film.places[film.place[film.peak_at]]
         assert traces[2].customdata[at].startswith(f"backward, {place}<br>")
-        assert traces[2].customdata[at].endswith(f" of {in_units(film.peak)}")
+        assert traces[2].customdata[at].endswith(f": {in_units(film.peak)}")
 
 
 def test_a_thinned_film_keeps_its_turn_its_ends_and_the_extremes_of_every_stretch(films):
