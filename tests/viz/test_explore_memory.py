@@ -7,7 +7,7 @@ from reformer_viz import explore_memory, measure_memory, measure_step_film
 from reformer_viz.figures.still import draw_still
 from reformer_viz.measure.memory import Memory
 from reformer_viz.measure.reconstruction import Reconstruction
-from reformer_viz.measure.step_film import StepFilms
+from reformer_viz.measure.step_film import StepFilms, film_step
 from reformer_viz.measure.step_kinds import KINDS
 from reformer_viz.widgets import memory as module
 from reformer_viz.widgets.memory import MOST_OPERATIONS, MemoryView, _doubling
@@ -32,13 +32,14 @@ def test_choosing_a_kind_again_films_nothing_again(monkeypatch):
 
     def film(model, tokens, kind):
         filmed.append(kind)
-        return "a film"
+        return film_step(model, tokens, kind)
 
     monkeypatch.setattr(module, "film_step", film)
     sizes = module._Sizes(CONFIG)
-    for kinds in (KINDS, ("chunked",), KINDS):
-        assert sizes.film(kinds, 1, 32, 1).films == ("a film",) * len(kinds)
+    first, one, again = (sizes.film(kinds, 1, 16, 1) for kinds in (KINDS, ("chunked",), KINDS))
     assert filmed == list(KINDS)
+    assert one.films[0] is first.films[-1]
+    assert all(a is b for a, b in zip(first.films, again.films, strict=True))
 
 
 @pytest.mark.parametrize(
