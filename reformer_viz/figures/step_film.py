@@ -259,8 +259,8 @@ def _name_parts(figure: Figure, films: StepFilms) -> None:
         fontsize=_SMALL,
         labelcolor=INK,
         title=(
-            f"{films.n_layers} layers at {films.batch_size} x {films.length:,} tokens; beside it "
-            f"live {in_units(film.parameters)} of parameters and {in_units(film.optimizer)} of "
+            f"{films.in_words()}; beside it live "
+            f"{in_units(film.parameters)} of parameters and {in_units(film.optimizer)} of "
             "AdamW's memory"
         ),
         title_fontproperties={"size": _SMALL},

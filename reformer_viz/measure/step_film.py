@@ -90,10 +90,14 @@ class StepFilms:
     batch_size: int
     length: int
 
+    def in_words(self) -> str:
+        """Name the sizes: "4 layers at 1 x 512 tokens"."""
+        layers = f"{self.n_layers} layer{'s' * (self.n_layers > 1)}"
+        return f"{layers} at {self.batch_size} x {self.length:,} tokens"
+
     def describe(self) -> str:
         """Say in a few sentences how the bytes rise and fall."""
-        layers = f"{self.n_layers} layer{'s' * (self.n_layers > 1)}"
-        said = [f"One training step of {layers} at {self.batch_size} x {self.length:,} tokens."]
+        said = [f"One training step of {self.in_words()}."]
         for film in self.films:
             at = film.peak_at
             said.append(
