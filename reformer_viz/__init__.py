@@ -1,12 +1,8 @@
 """Pictures of what a Reformer does: measure (numbers), figures (pictures), widgets (explorers)."""
 
 from reformer_viz.figures.bucketing import plot_bucketing
-from reformer_viz.figures.memory import (
-    plot_attention_memory,
-    plot_memory,
-    plot_memory_of_paper,
-    plotly_memory,
-)
+from reformer_viz.figures.memory import plot_memory, plotly_memory
+from reformer_viz.figures.paper_memory import plot_attention_memory, plot_memory_of_paper
 from reformer_viz.figures.reconstruction import plot_reconstruction, plotly_reconstruction
 from reformer_viz.figures.speed import plot_speed, plotly_speed
 from reformer_viz.figures.step_film import plot_step_film, plotly_step_film

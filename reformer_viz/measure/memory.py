@@ -225,6 +225,7 @@ def measure_memory(
     batch_size: int = 1,
     length: int | None = None,
     repeats: int = 3,
+    device: str = "cpu",
 ) -> Memory:
     """Run training steps that grow along one axis, in several ways of remembering, and count bytes.
 
@@ -234,7 +235,8 @@ def measure_memory(
     weights.
 
     Counted are the tensors themselves, storage by storage, while they live: the numbers are exact
-    and the same on every run and machine. Times are not: of every kind the fastest of `repeats`
+    and the same on every run and machine; on "cuda" it is what the allocator gave out, as in
+    `measure_step_film`. Times are not: of every kind the fastest of `repeats`
     steps, taken in turn, after one that warms up; with `repeats=0` none is timed. The caller's
     random state is left as it was.
 
@@ -255,7 +257,7 @@ def measure_memory(
     columns = [
         _measure_point(
             replace(config, n_layers=int(depth), n_hashes=int(rounds)),
-            new_tokens(config, batch_size, int(tokens)),
+            new_tokens(config, batch_size, int(tokens)).to(device),
             tuple(kinds),
             repeats,
         )
@@ -301,7 +303,7 @@ def _measure_point(
     repeats: int,
 ) -> list[tuple[StepFilm, float]]:
     """Film, and time, one step of every kind."""
-    model = new_model(config)
+    model = new_model(config).to(tokens.device)
     films = [film_step(model, tokens, kind) for kind in kinds]
     steps = [_step_of(model_of_kind(model, kind), tokens) for kind in kinds] if repeats else []
     with torch.random.fork_rng(), torch.enable_grad():
@@ -316,6 +318,8 @@ def _step_of(model: ReformerLM, tokens: Int[torch.Tensor, "batch length"]) -> Ca
         model.zero_grad()
         model.hash_step.zero_()
         model.loss(tokens).backward()
+        if tokens.is_cuda:
+            torch.cuda.synchronize()
 
     return step
 

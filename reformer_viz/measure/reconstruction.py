@@ -80,7 +80,7 @@ def measure_reconstruction(
         raise ValueError(f"precisions must be some of {PRECISIONS}, got {tuple(precisions)}")
     model = config if isinstance(config, ReformerLM) else new_model(config)
     length = model.config.max_length if length is None else length
-    tokens = new_tokens(model.config, batch_size, length)
+    tokens = new_tokens(model.config, batch_size, length).to(model.hash_step.device)
     measured = {precision: _measure(model, tokens, precision) for precision in precisions}
     return Reconstruction(
         undone=np.arange(1, model.config.n_layers + 1),
@@ -96,12 +96,12 @@ def _measure(
     model: ReformerLM, tokens: Int[Tensor, "batch length"], precision: Precision
 ) -> tuple[Float[np.ndarray, " layers"], float]:
     """Return the errors of the streams, the last layer's first, and that of the gradients."""
-    steps = {}
+    steps, is_auto = {}, precision == "autocast"
     for kind in ("standard", "reversible"):
         of_kind = model_of_kind(model, kind).to(_KEPT_IN[precision])
         with torch.random.fork_rng(), torch.enable_grad(), _inputs(of_kind) as inputs:
             torch.manual_seed(0)
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+            with torch.autocast(tokens.device.type, torch.bfloat16, enabled=is_auto):
                 loss = of_kind.loss(tokens)
             loss.backward()
         steps[kind] = inputs, [p.grad for p in of_kind.parameters() if p.grad is not None]
