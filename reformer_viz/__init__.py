@@ -4,18 +4,25 @@ from reformer_viz.figures.bucket_load import plot_bucket_load
 from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.collisions import plot_collisions, plotly_collisions
 from reformer_viz.figures.geometry import plot_geometry, plotly_geometry
-from reformer_viz.figures.memory import plot_memory
+from reformer_viz.figures.memory import plot_memory, plotly_memory
+from reformer_viz.figures.paper_memory import plot_attention_memory, plot_memory_of_paper
+from reformer_viz.figures.reconstruction import plot_reconstruction, plotly_reconstruction
 from reformer_viz.figures.sparsity import plot_leak, plot_sparsity, plot_sparsity_per_head
 from reformer_viz.figures.speed import plot_speed, plotly_speed
+from reformer_viz.figures.step_film import plot_step_film, plotly_step_film
+from reformer_viz.measure.attention_memory import measure_attention_memory
 from reformer_viz.measure.bucket_load import measure_bucket_load
 from reformer_viz.measure.bucketing import measure_bucketing
 from reformer_viz.measure.collisions import collision_probability, measure_collisions
 from reformer_viz.measure.geometry import measure_geometry
 from reformer_viz.measure.leak import measure_leak
 from reformer_viz.measure.memory import measure_memory
+from reformer_viz.measure.reconstruction import measure_reconstruction
 from reformer_viz.measure.sparsity import measure_sparsity, measure_sparsity_per_head
 from reformer_viz.measure.speed import measure_speed, read_speed
+from reformer_viz.measure.step_film import measure_step_film
 from reformer_viz.widgets.bucketing import explore_bucketing
+from reformer_viz.widgets.memory import explore_memory
 from reformer_viz.widgets.scenes import SceneList
 from reformer_viz.widgets.sparsity import explore_sparsity
 from reformer_viz.widgets.speed import explore_speed
@@ -24,28 +31,39 @@ __all__ = [
     "SceneList",
     "collision_probability",
     "explore_bucketing",
+    "explore_memory",
     "explore_sparsity",
     "explore_speed",
+    "measure_attention_memory",
     "measure_bucket_load",
     "measure_bucketing",
     "measure_collisions",
     "measure_geometry",
     "measure_leak",
     "measure_memory",
+    "measure_reconstruction",
     "measure_sparsity",
     "measure_sparsity_per_head",
     "measure_speed",
+    "measure_step_film",
+    "plot_attention_memory",
     "plot_bucket_load",
     "plot_bucketing",
     "plot_collisions",
     "plot_geometry",
     "plot_leak",
     "plot_memory",
+    "plot_memory_of_paper",
+    "plot_reconstruction",
     "plot_sparsity",
     "plot_sparsity_per_head",
     "plot_speed",
+    "plot_step_film",
     "plotly_collisions",
     "plotly_geometry",
+    "plotly_memory",
+    "plotly_reconstruction",
     "plotly_speed",
+    "plotly_step_film",
     "read_speed",
 ]
