@@ -55,11 +55,18 @@ class Recording:
         buckets = self.buckets[snapshot, [layer]][:, [head]].astype(np.int64)
         return plan_chunks(torch.from_numpy(buckets), **self.rule)
 
-    def check_place(self, layer: int, head: int, round: int) -> None:
-        """Refuse a layer, head or round that was not recorded; layers count from 0 as recorded."""
-        _, *sizes, _ = self.buckets.shape
-        places = zip(("layer", "head", "round"), (layer, head, round), sizes, strict=True)
-        for name, place, size in places:
+    def check_place(
+        self, layer: int, head: int, round: int, snapshot: int = 0, token: int | None = None
+    ) -> None:
+        """Refuse a place that was not recorded; layers count from 0 as recorded."""
+        places = {
+            "snapshot": snapshot,
+            "layer": layer,
+            "head": head,
+            "round": round,
+            "token": 0 if token is None else token,
+        }
+        for (name, place), size in zip(places.items(), self.buckets.shape, strict=True):
             if not 0 <= place < size:
                 raise ValueError(
                     f"{name} must be in 0..{size - 1}, got {place}: {size} were recorded"

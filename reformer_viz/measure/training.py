@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from reformer_core.training import TrainingRun
 from reformer_viz.measure.recording import NOBODY, Recorder, Recording
@@ -135,6 +135,83 @@ def measure_training(run: TrainingRun, recorded: Recorder | Recording | None = N
         recording=recording,
         organisation=None if recording is None else measure_organisation(recording),
     )
+
+
+def describe_snapshot(
+    recording: Recording, snapshot: int, layer: int, head: int, round: int, token: int | None = None
+) -> str:
+    """Say what one round made of the probe at a snapshot, or what it made of one token.
+
+    `layer` counts the layers that were recorded. Raises ValueError for what was not recorded.
+    """
+    recording.check_place(layer, head, round, snapshot=snapshot, token=token)
+    place = (
+        f"After step {recording.steps[snapshot]:,}, layer {recording.layers[layer]}, head {head}, "
+        f"round {round}"
+    )
+    visible = recording.plan(snapshot, layer, head).visible()[0, 0].numpy()
+    if token is None:
+        return f"{place}: {_of_round(recording, snapshot, (layer, head), round, visible)}"
+    return f"{place}: {_of_token(recording, snapshot, (layer, head), round, token, visible)}"
+
+
+def _of_round(
+    recording: Recording,
+    snapshot: int,
+    head: tuple[int, int],
+    round: int,
+    visible: Bool[np.ndarray, "rounds length length"],
+) -> str:
+    buckets = recording.buckets[:, *head, round]
+    now, last = buckets[snapshot], buckets[-1]
+    settled = int((now == last).sum())
+    sought = recording.sought[-1, *head]
+    query = np.flatnonzero(sought != NOBODY)
+    together = int((now[query] == now[sought[query]]).sum())
+    seen = int(visible.any(0)[query, sought[query]].sum())
+    return (
+        f"{settled:,} of {_many(len(now), 'token')} are in the bucket that they end in; the "
+        f"largest of {recording.rule['n_buckets']:,} buckets holds {np.bincount(now).max():,}. "
+        f"The rounds hold {in_per_cent(recording.mass_found[snapshot, *head])} of full attention's "
+        f"weight. Of {_many(len(query), 'pair')} that the last snapshot seeks, {together:,} share "
+        f"a bucket in this round, and {seen:,} are seen by some round."
+    )
+
+
+def _of_token(
+    recording: Recording,
+    snapshot: int,
+    head: tuple[int, int],
+    round: int,
+    token: int,
+    visible: Bool[np.ndarray, "rounds length length"],
+) -> str:
+    by_round, by_any = visible[round, token], visible[:, token].any(0)
+    sought = int(recording.sought[-1, *head, token])
+    if sought == NOBODY:
+        wish = "In the last snapshot it puts no half of its weight on one token."
+    else:
+        found = "this round" if by_round[sought] else "another round"
+        wish = (
+            f"In the last snapshot it seeks token {sought:,} “{recording.labels[sought]}”, which "
+            f"{found if by_any[sought] else 'no round'} sees here."
+        )
+    return (
+        f"token {token:,} “{recording.labels[token]}” is in bucket "
+        f"{recording.buckets[snapshot, *head, round, token]:,} and sees "
+        f"{_many(int(by_round.sum()), 'token')}, with the other rounds {int(by_any.sum()):,}. "
+        f"{wish}"
+    )
+
+
+def in_per_cent(share: float) -> str:
+    """Write a share in percent, rounded once, to a thousandth: pages round the same way."""
+    return f"{per_mille(share) / 10:.1f} %"
+
+
+def per_mille(share: float) -> int:
+    """Round a share to a thousandth."""
+    return round(float(share) * 1000)
 
 
 def measure_organisation(recording: Recording) -> Organisation:

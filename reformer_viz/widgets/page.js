@@ -110,6 +110,7 @@ export function openPage(root, data, build) {
   root.querySelector('.rx-live').replaceChildren(make('style', { textContent: CSS }), problem, shown, status);
 
   function alone() { // without a kernel, or not yet with one
+    if (!asks.length) return slot.replaceChildren();
     const textContent = `${asks.join(', ')}: the notebook changes these, once its cell has run`;
     slot.replaceChildren(make('p', { className: 'rx-note rx-late', textContent }));
   }
