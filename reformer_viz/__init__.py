@@ -10,10 +10,12 @@ from reformer_viz.measure.recording import Recorder, load_recording
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.measure.training import measure_training
 from reformer_viz.widgets.bucketing import explore_bucketing
+from reformer_viz.widgets.training import explore_training, watch_training
 
 __all__ = [
     "Recorder",
     "explore_bucketing",
+    "explore_training",
     "load_recording",
     "measure_bucketing",
     "measure_memory",
@@ -25,4 +27,5 @@ __all__ = [
     "plot_training",
     "plotly_training",
     "read_speed",
+    "watch_training",
 ]

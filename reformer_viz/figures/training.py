@@ -210,7 +210,7 @@ def plotly_training(training: Training, dark: bool = False):
         margin={"l": 50, "r": 10, "t": 40, "b": 40},
     )
     figure.update_annotations(font_size=13)
-    figure.update_xaxes(title_text="step", title_standoff=4, range=[0, len(training.loss)])
+    figure.update_xaxes(title_text="step", title_standoff=4, range=[0, training.steps[-1]])
     for place, unit in zip(places, _units(training), strict=False):
         shape = {"tickformat": ".0%"} if unit.startswith("share") else {}
         figure.update_yaxes(title_text=unit, rangemode="tozero", **shape, **place)

@@ -175,13 +175,21 @@ class Recorder:
     @property
     def recording(self) -> Recording:
         """What was seen so far. Raises ValueError while that is nothing."""
-        with self._lock:
-            snapshots = list(self._snapshots)
-        if not snapshots:
+        recording = self.so_far
+        if recording is None:
             raise ValueError(
                 f"nothing was recorded yet: say train(..., on_step=recorder), and look at steps "
                 f"that it reaches, not only {sorted(self._at)[:8]}"
             )
+        return recording
+
+    @property
+    def so_far(self) -> Recording | None:
+        """What was seen so far, or None while that is nothing."""
+        with self._lock:
+            snapshots, rule = list(self._snapshots), dict(self._rule)
+        if not snapshots:
+            return None
         return Recording(
             **{
                 name: np.stack([getattr(snapshot, name) for snapshot in snapshots])
@@ -190,7 +198,7 @@ class Recorder:
             tokens=self._probe[0].numpy().copy(),
             labels=self._labels,
             layers=self._layers,
-            rule=dict(self._rule),
+            rule=rule,
         )
 
     def _look(self, step: int) -> None:

@@ -1,12 +1,13 @@
 """How a run went: its curves, and how the buckets of one probe sequence organised themselves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 
-from reformer_core.training import TrainingRun
+from reformer_core.training import Evaluation, StepRecord, TrainingRun
 from reformer_viz.measure.recording import NOBODY, Recorder, Recording
 
 
@@ -33,8 +34,10 @@ class Organisation:
 class Training:
     """A run's numbers: all that a picture of it needs. Losses in nats, norms before clipping."""
 
+    steps: Int[np.ndarray, " steps"]
+    """The number of every step, counted from 1."""
     loss: Float[np.ndarray, " steps"]
-    """Before each update; the first is that of step 1."""
+    """Before each update."""
     gradient_norm: Float[np.ndarray, " steps"]
     learning_rate: Float[np.ndarray, " steps"]
     evaluation_steps: Int[np.ndarray, " evaluations"]
@@ -45,11 +48,6 @@ class Training:
     stopped: str
     recording: Recording | None
     organisation: Organisation | None
-
-    @property
-    def steps(self) -> Int[np.ndarray, " steps"]:
-        """The number of every step, from 1."""
-        return np.arange(1, len(self.loss) + 1)
 
     def describe(self) -> str:
         """Say in a few sentences how the run went, and what the probe's buckets did."""
@@ -107,31 +105,41 @@ class Training:
         )
 
 
-@torch.no_grad()
 def measure_training(run: TrainingRun, recorded: Recorder | Recording | None = None) -> Training:
     """Collect what a run recorded, and count what the probe's buckets did, if one was recorded.
 
     Raises ValueError for a run without a step, and for a recording that goes beyond the run.
     """
-    if not run.history:
-        raise ValueError("a run must have taken a step to be measured, got none: train longer")
     recording = recorded.recording if isinstance(recorded, Recorder) else recorded
-    if recording is not None and recording.steps[-1] > run.history[-1].step:
+    return collect_training(run.history, run.evaluations, recording, run.stopped)
+
+
+def collect_training(
+    history: Sequence[StepRecord],
+    evaluations: Sequence[Evaluation],
+    recording: Recording | None,
+    stopped: str,
+) -> Training:
+    """Collect the records of a run that may still go on."""
+    if not history:
+        raise ValueError("a run must have taken a step to be measured, got none: train longer")
+    if recording is not None and recording.steps[-1] > history[-1].step:
         raise ValueError(
             f"a recording must be of the run, got one of step {recording.steps[-1]} for a run of "
-            f"{_many(run.history[-1].step, 'step')}: give the recorder that watched it"
+            f"{_many(history[-1].step, 'step')}: give the recorder that watched it"
         )
-    evaluations = [found for found in run.evaluations if found.step is not None]
+    evaluations = [found for found in evaluations if found.step is not None]
     return Training(
+        steps=np.array([record.step for record in history], dtype=np.int64),
         **{
-            name: np.array([getattr(record, name) for record in run.history], dtype=np.float64)
+            name: np.array([getattr(record, name) for record in history], dtype=np.float64)
             for name in ("loss", "gradient_norm", "learning_rate")
         },
         evaluation_steps=np.array([found.step for found in evaluations], dtype=np.int64),
         evaluation_loss=np.array([found.loss for found in evaluations], dtype=np.float64),
         measure=np.array([found.measure for found in evaluations], dtype=np.float64),
         measure_name=evaluations[0].measure_name if evaluations else "measure",
-        stopped=run.stopped,
+        stopped=stopped,
         recording=recording,
         organisation=None if recording is None else measure_organisation(recording),
     )
@@ -204,12 +212,12 @@ def _of_token(
     )
 
 
-def in_per_cent(share: float) -> str:
+def in_per_cent(share: Real) -> str:
     """Write a share in percent, rounded once, to a thousandth: pages round the same way."""
     return f"{per_mille(share) / 10:.1f} %"
 
 
-def per_mille(share: float) -> int:
+def per_mille(share: Real) -> int:
     """Round a share to a thousandth."""
     return round(float(share) * 1000)
 

@@ -141,9 +141,13 @@ class Panel:
         controls = self.controls.items()
         return {name: control.value for name, control in controls if control.has_trait("value")}
 
-    def _changed(self, _change: object) -> None:
+    def refresh(self) -> None:
+        """Measure again what the controls say, and show it: for data that change by themselves."""
         with self._lock:
             self._link.data = self._refresh()
+
+    def _changed(self, _change: object) -> None:
+        self.refresh()
 
     def _refresh(self) -> dict:
         """Measure what the controls say; return what to ship: integers, or the problem."""

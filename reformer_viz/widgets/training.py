@@ -1,20 +1,34 @@
 """Watch a run while it goes on, and look back at it: curves, and a film of a probe's buckets."""
 
+import time
 from collections.abc import Mapping
 
 import numpy as np
+from IPython import get_ipython
+from IPython.display import display
 from matplotlib.figure import Figure
 
+from reformer_core.training import Evaluation, Progress, StepRecord
 from reformer_viz import style
 from reformer_viz.figures.training import plot_training
 from reformer_viz.figures.training_svg import draw_svg
-from reformer_viz.measure.recording import Recording
-from reformer_viz.measure.training import Training, describe_snapshot, per_mille
+from reformer_viz.measure.recording import Recorder, Recording
+from reformer_viz.measure.training import (
+    Training,
+    collect_training,
+    describe_snapshot,
+    per_mille,
+)
 from reformer_viz.widgets.panel import Panel
 
-MOST_BUCKETS = 1_500_000
-"""The most bucket numbers that a page carries, so that it stays below two megabytes."""
+MOST_LETTERS = 1_500_000
+"""The most letters of bucket numbers that a page carries, so that it stays below two megabytes."""
 
+_NOT_BEGUN = (
+    "A training run is shown here, live, while its cell runs. Nothing of that is stored: show the "
+    "finished run with explore_training."
+)
+_LEAST_WAIT, _IDLE = 0.25, 10  # seconds between two pictures, and times what one took
 _MOST_POINTS = 400
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
 _PLACE = {
@@ -42,6 +56,58 @@ def explore_training(training: Training) -> Panel:
     return Panel(TrainingView(), measure, {}, _PLACE)
 
 
+class LiveTraining:
+    """Show a run while it goes on: `train(..., on_step=watch_training(recorder))`.
+
+    The view appears when the run begins. The training thread pushes what it has recorded into it,
+    as often as takes no more than a tenth of its time; nobody else reads the model. What the
+    notebook stores is one sentence, always the same: the finished run is an output of its own.
+    """
+
+    def __init__(self, recorder: Recorder | None) -> None:
+        self.recorder = recorder
+        self._history: list[StepRecord] = []
+        self._evaluations: list[Evaluation] = []
+        self._due = 0.0
+        self.panel = Panel(TrainingView(), self._measure, {}, _PLACE)
+
+    def __call__(self, progress: Progress) -> None:
+        """Note a step, let the recorder look, and show both if it is time to."""
+        if not self._history and get_ipython() is not None:
+            display(self.panel)  # before there is anything to show, so that the same is stored
+        if self.recorder is not None:
+            self.recorder(progress)
+        self._history.append(progress.latest)
+        evaluation = progress.evaluation
+        if evaluation is not None and evaluation not in self._evaluations[-1:]:
+            self._evaluations.append(evaluation)
+        if progress.latest.step == progress.steps or time.monotonic() >= self._due:
+            self._show()
+
+    def _show(self) -> None:
+        """Push everything to the page, and wait long enough before the next time."""
+        started = time.monotonic()
+        self.panel.refresh()
+        ended = time.monotonic()
+        self._due = ended + max(_LEAST_WAIT, _IDLE * (ended - started))
+
+    def _measure(self) -> Training:
+        """Measure the run so far."""
+        if not self._history:
+            raise ValueError(_NOT_BEGUN)
+        recording = None if self.recorder is None else self.recorder.so_far
+        _check_size(recording)
+        return collect_training(self._history, self._evaluations, recording, "running")
+
+
+def watch_training(recorder: Recorder | None = None) -> LiveTraining:
+    """Return what shows a run while its cell runs, live: give it to `train(..., on_step=...)`.
+
+    With a `recorder`, which it calls, the probe's film grows along.
+    """
+    return LiveTraining(recorder)
+
+
 class TrainingView:
     """A run's curves and, where a probe was recorded, one head's buckets at one snapshot."""
 
@@ -51,7 +117,7 @@ class TrainingView:
     def ship(self, data: Training) -> dict:
         """Return the curves, thinned to what a page can show, and the buckets as letters."""
         return {
-            "steps": len(data.loss),
+            "steps": int(data.steps[-1]),
             "words": data.describe(),
             "curves": _curves(data),
             "line": style.PALETTE[0],
@@ -93,11 +159,20 @@ def _head(data: Training, place: Mapping) -> tuple[int, int, int]:
 
 
 def _check_size(recording: Recording | None) -> None:
-    if recording is not None and recording.buckets.size > MOST_BUCKETS:
+    letters = 0 if recording is None else recording.buckets.size * _digits(recording)
+    if letters > MOST_LETTERS:
         raise ValueError(
-            f"a page carries at most {MOST_BUCKETS:,} bucket numbers, got "
-            f"{recording.buckets.size:,}: record fewer snapshots, or a shorter probe"
+            f"a page carries at most {MOST_LETTERS:,} letters of bucket numbers, got {letters:,}: "
+            f"record fewer snapshots, or a shorter probe"
         )
+
+
+def _digits(recording: Recording) -> int:
+    """Count the letters that every bucket's number takes."""
+    digits, base = 1, len(_DIGITS)
+    while base**digits < recording.rule["n_buckets"]:
+        digits += 1
+    return digits
 
 
 def _curves(data: Training) -> list[dict]:
@@ -107,7 +182,7 @@ def _curves(data: Training) -> list[dict]:
     held_out = data.evaluation_steps
     return [
         {
-            "title": "loss: training, held out",
+            "title": "loss",
             "unit": "nats",
             "lines": [
                 _line("training", data.steps, data.loss, style.PALETTE[0]),
@@ -159,7 +234,7 @@ def _film(recording: Recording) -> dict:
     """Return what the page needs to replay the recording, under `plan_chunks`' names."""
     n_buckets = recording.rule["n_buckets"]
     colours = style.bucket_colours(n_buckets)
-    digits = 1 if n_buckets <= len(_DIGITS) else 2 if n_buckets <= len(_DIGITS) ** 2 else 3
+    digits = _digits(recording)
     by_head = np.moveaxis(recording.buckets, 0, 2)
     return {
         **recording.rule,

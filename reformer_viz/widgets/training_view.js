@@ -78,7 +78,7 @@ function tellToken({ data, place, at, kinds }, { frames, plans, sought }) {
 const PANEL = 68, PLOT = 34, ABOVE = 26, NUMBERS = 42; // pixels
 
 const inUnits = (y, unit, digits = 1) =>
-  unit === '%' ? `${(y * 100).toFixed(digits)} %` : `${+y.toPrecision(3)}${unit && ` ${unit}`}`;
+  unit === '%' ? `${(y * 100).toFixed(digits)} %` : `${+y.toPrecision(2 + digits)}${unit && ` ${unit}`}`;
 
 // The panels from top to bottom: a title, a unit, and lines of points [step, value].
 function panelsOf({ data, place, film }) {
@@ -98,14 +98,19 @@ function panelsOf({ data, place, film }) {
 
 const upTo = ({ x }, step) => x.findLastIndex(at => at <= step);
 
+// One below the other beside the film, or side by side below it.
 function drawCurves(canvas, view) {
-  const { data, step } = view, panels = panelsOf(view), width = canvas.clientWidth;
-  const tools = painter(canvas, width, panels.length * PANEL + 14), { text, fill, ink } = tools;
-  const left = 2, right = width - NUMBERS, across = x => left + ((right - left) * x) / Math.max(1, data.steps);
-  panels.forEach((panel, k) => drawPanel(tools, panel, { top: k * PANEL, left, right, across, step }));
-  panels.forEach((_, k) => fill(across(step), k * PANEL + ABOVE - 4, 1, PLOT + 4, ink, 0.6));
-  text('step 0', left, panels.length * PANEL + 6, { align: 'left', alpha: 0.65 });
-  text(num(data.steps), right, panels.length * PANEL + 6, { align: 'right', alpha: 0.65 });
+  const { data, step } = view, panels = panelsOf(view), columns = Math.max(1, Math.floor(canvas.clientWidth / 235));
+  const tools = painter(canvas, canvas.clientWidth, Math.ceil(panels.length / columns) * PANEL + 14);
+  const wide = (canvas.clientWidth + 20) / columns;
+  panels.forEach((panel, k) => {
+    const left = (k % columns) * wide + 2, right = left + wide - 22 - NUMBERS, top = Math.floor(k / columns) * PANEL;
+    const across = x => left + ((right - left) * x) / Math.max(1, data.steps);
+    drawPanel(tools, panel, { top, left, right, across, step });
+    if (k + columns < panels.length) return; // no panel below: here the axis has its numbers
+    tools.text('step 0', left, top + PANEL + 4, { align: 'left', alpha: 0.65 });
+    tools.text(num(data.steps), right, top + PANEL + 4, { align: 'right', alpha: 0.65 });
+  });
 }
 
 function drawPanel({ pen, ink, text, fill }, panel, { top, left, right, across, step }) {
@@ -114,15 +119,29 @@ function drawPanel({ pen, ink, text, fill }, panel, { top, left, right, across, 
   const low = panel.log ? Math.min(...known) : 0, high = panel.top ?? Math.max(...known, panel.even ?? 0);
   const span = height(high) - height(low) || 1;
   const up = y => bottom - (PLOT * (height(y) - height(low))) / span;
-  text(panel.title, left, top + 10, { align: 'left', size: 12, alpha: 0.75 });
+  nameLines({ pen, text, fill }, panel, left, top + 10);
   fill(left, bottom, right - left, 1, ink, 0.35);
+  fill(across(step), top + ABOVE - 4, 1, PLOT + 4, ink, 0.6);
   if (panel.even) fill(left, up(panel.even), right - left, 1, ink, 0.3);
   if (!known.length) return text('nothing yet', left, bottom - PLOT / 2, { align: 'left', alpha: 0.6 });
   for (const y of [low, high])
     text(inUnits(y, panel.unit === '%' ? '%' : '', 0), right + 5, up(y), { align: 'left', size: 10, alpha: 0.65 });
   for (const line of panel.lines) drawLine(pen, line, across, up);
-  const said = panel.lines.at(-1), value = said.y[upTo(said, step)];
+  const [said] = panel.lines, value = said.y[upTo(said, step)];
   if (Number.isFinite(value)) text(inUnits(value, panel.unit), right + NUMBERS, top + 10, { align: 'right', size: 12, alpha: 1 });
+}
+
+// A panel's title and, where it has several lines, their names, each beside its colour.
+function nameLines({ pen, text, fill }, { title, lines }, left, y) {
+  const words = (what, x) => {
+    text(what, x, y, { align: 'left', size: 12, alpha: 0.75 });
+    return x + pen.measureText(what).width;
+  };
+  let x = words(title, left);
+  for (const { name, colour } of lines.filter(line => line.name)) {
+    fill(x + 10, y - 1, 10, 2, colour);
+    x = words(name, x + 24);
+  }
 }
 
 function drawLine(pen, { x, y, colour }, across, up) {
@@ -196,12 +215,12 @@ function drawSorted(canvas, view, pose) {
   const { chunk_length, colours, text_colours, hatched, labels } = data.film, n = pose.length;
   const tools = painter(canvas, width, ROWS_HEIGHT), { ink, text, fits, fill, frame } = tools;
   const buckets = film.frames[at][place.round], one = (width - STEPS - 2) / n, w = one > 5 ? one - 1 : one;
-  const size = Math.min(12, Math.max(8, one - 1));
+  const size = Math.min(12, Math.max(8, one - 1)), named = one >= 8 && labels.every(words => fits(words, w, size));
   pose.forEach((slot, i) => {
     const b = buckets[i], x = STEPS + slot * one, lit = token === null || i === token || kinds[token * n + i] === SEEN;
     fill(x, ROWS_TOP, w, ROW, colours[b], lit ? 1 : 0.22);
     if (hatched && b % 2 && lit) fill(x, ROWS_TOP + ROW - 5, w, 2, text_colours[b], 0.8);
-    if (one >= 8 && fits(labels[i], w, size))
+    if (named)
       text(labels[i], x + w / 2, ROWS_TOP + ROW / 2, { size, colour: lit ? text_colours[b] : ink });
     if (token !== null && (i === token || i === film.sought[token]))
       frame(x - 2, ROWS_TOP - 2, w + 4, ROW + 4, ink, { weight: 2, dash: i === token ? [] : [3, 3] });
@@ -251,8 +270,8 @@ function drawPairs(canvas, { data, film, place, at, kinds }) {
 
 const FILM_CSS = `
 .rx-flex{display:flex;flex-wrap:wrap;gap:0 24px}
-.rx-wide{flex:1 1 480px;min-width:0}
-.rx-side{flex:0 1 280px;min-width:220px}
+.rx-wide{flex:3 1 500px;min-width:0}
+.rx-side{flex:1 1 250px;min-width:0}
 .rx-square{flex:0 1 390px;min-width:220px}
 .rx-rest{flex:1 1 260px}
 .rx-key i{display:inline-block;width:10px;height:10px;margin-right:6px;border:1.5px solid;vertical-align:-1px}
@@ -489,5 +508,12 @@ function trainingIn(page) {
     go(move);
   };
 
-  return { nodes, canvases: [strips, curves, sorted, pairs], place, update, go, redraw, rows: () => rowsOf(view), view };
+  function cells() { // where the film's cells are, for whoever looks at what was drawn
+    const { frames, sought } = view.film, { one, height } = strip(strips.clientWidth, sought.length, frames.length);
+    const middle = k => Math.floor(STEPS + (k + 0.4) * one);
+    return frames.map((_, row) => sought.map((_, k) => [middle(k), Math.floor(HEAD + (row + 0.4) * height)]));
+  }
+
+  const canvases = [strips, curves, sorted, pairs], rows = () => rowsOf(view);
+  return { nodes, canvases, place, update, go, redraw, rows, cells };
 }

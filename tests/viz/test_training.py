@@ -107,7 +107,7 @@ def made_up(sought, buckets, **rule):
         sought=sought,
         mass_found=np.ones((snapshots, layers, heads), np.float32),
         tokens=np.arange(length),
-        labels=tuple("abcdefghijklmnopqrstuvwxyz"[:length]),
+        labels=tuple("abcdefghijklmnopqrstuvwxyz"[i % 26] for i in range(length)),
         layers=tuple(range(layers)),
         rule=rule,
     )
