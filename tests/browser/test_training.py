@@ -64,9 +64,9 @@ def finished():
 @pytest.fixture
 def page(finished, watch_alone, tmp_path):
     """The finished run's page, exported, without a network."""
-    alone = watch_alone()
+    alone, words = watch_alone(), at(finished)
     alone.page.goto(finished.save_html(tmp_path / "page.html").as_uri())
-    alone.wait_for_status("After step 6")
+    alone.wait_for_status(words)
     yield alone
     assert alone.errors == []
     alone.context.close()
@@ -76,6 +76,10 @@ def at(panel, **place):
     """What the panel says at a place of its page."""
     panel.place = {"snapshot": None, "layer": 0, "head": 0, "round": 0, "token": None, **place}
     return repr(panel)
+
+
+def choose(page, name, option):
+    page.page.get_by_role("combobox", name=name, exact=True).select_option(option)
 
 
 def test_a_run_is_shown_live_and_answers_while_its_cell_runs(watch, lab, folder):
@@ -119,9 +123,9 @@ def test_scrubbing_says_and_draws_what_was_recorded(page, finished):
     page.wait_for_status(at(finished, snapshot=1, token=token))
     assert page.page.evaluate(PLACE)["token"] == token
     page.page.keyboard.press("Escape")
-    page.page.get_by_label("round").select_option("1")
-    page.page.get_by_label("layer").select_option("1")
-    page.page.get_by_label("head").select_option("1")
+    choose(page, "round", "1")
+    choose(page, "layer", "1")
+    choose(page, "head", "1")
     page.wait_for_status(at(finished, snapshot=1, layer=1, head=1, round=1))
     order = recording.last_order(1, 1, 1)
     colours = bucket_colours(recording.rule["n_buckets"])
@@ -130,7 +134,7 @@ def test_scrubbing_says_and_draws_what_was_recorded(page, finished):
         for row in recording.buckets[:, 1, 1, 1]
     ]
     assert page.page.evaluate(FILM) == wanted
-    page.page.get_by_label("columns").select_option("in reading order")
+    choose(page, "columns", "in reading order")
     reading = [
         [[int(colours[b][k : k + 2], 16) for k in (1, 3, 5)] for b in row]
         for row in recording.buckets[:, 1, 1, 1]
