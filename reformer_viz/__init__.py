@@ -10,6 +10,7 @@ from reformer_viz.figures.reconstruction import plot_reconstruction, plotly_reco
 from reformer_viz.figures.sparsity import plot_leak, plot_sparsity, plot_sparsity_per_head
 from reformer_viz.figures.speed import plot_speed, plotly_speed
 from reformer_viz.figures.step_film import plot_step_film, plotly_step_film
+from reformer_viz.figures.training import plot_training, plotly_training
 from reformer_viz.measure.attention_memory import measure_attention_memory
 from reformer_viz.measure.bucket_load import measure_bucket_load
 from reformer_viz.measure.bucketing import measure_bucketing
@@ -18,22 +19,28 @@ from reformer_viz.measure.geometry import measure_geometry
 from reformer_viz.measure.leak import measure_leak
 from reformer_viz.measure.memory import measure_memory
 from reformer_viz.measure.reconstruction import measure_reconstruction
+from reformer_viz.measure.recording import Recorder, load_recording
 from reformer_viz.measure.sparsity import measure_sparsity, measure_sparsity_per_head
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.measure.step_film import measure_step_film
+from reformer_viz.measure.training import measure_training
 from reformer_viz.widgets.bucketing import explore_bucketing
 from reformer_viz.widgets.memory import explore_memory
 from reformer_viz.widgets.scenes import SceneList
 from reformer_viz.widgets.sparsity import explore_sparsity
 from reformer_viz.widgets.speed import explore_speed
+from reformer_viz.widgets.training import explore_training, watch_training
 
 __all__ = [
+    "Recorder",
     "SceneList",
     "collision_probability",
     "explore_bucketing",
     "explore_memory",
     "explore_sparsity",
     "explore_speed",
+    "explore_training",
+    "load_recording",
     "measure_attention_memory",
     "measure_bucket_load",
     "measure_bucketing",
@@ -46,6 +53,7 @@ __all__ = [
     "measure_sparsity_per_head",
     "measure_speed",
     "measure_step_film",
+    "measure_training",
     "plot_attention_memory",
     "plot_bucket_load",
     "plot_bucketing",
@@ -59,11 +67,14 @@ __all__ = [
     "plot_sparsity_per_head",
     "plot_speed",
     "plot_step_film",
+    "plot_training",
     "plotly_collisions",
     "plotly_geometry",
     "plotly_memory",
     "plotly_reconstruction",
     "plotly_speed",
     "plotly_step_film",
+    "plotly_training",
     "read_speed",
+    "watch_training",
 ]

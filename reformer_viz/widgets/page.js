@@ -181,6 +181,7 @@ export function openPage(root, data, build) {
   if (scenes) root.prepend(scenes.bar);
 
   function alone() { // without a kernel, or not yet with one
+    if (!asks.length) return slot.replaceChildren();
     const textContent = `${asks.join(', ')}: the notebook changes these, once its cell has run`;
     slot.replaceChildren(make('p', { className: 'rx-note rx-late', textContent }));
   }

@@ -249,6 +249,10 @@ class Panel:
                 self._link.data = self._refresh()
                 self._make_asked()
 
+    def refresh(self) -> None:
+        """Measure again what the controls say, and show it: for data that change by themselves."""
+        self._changed()
+
     def _make_asked(self, _change: object = None) -> None:
         """Make the live chart if a page has asked for it and there is one to make."""
         if self._link.asked:
@@ -257,6 +261,9 @@ class Panel:
     def _themed(self, change: Mapping) -> None:
         with self._lock:
             self._chart.follow_theme(change["new"])
+
+    def _changed(self, _change: object) -> None:
+        self.refresh()
 
     def _refresh(self) -> dict:
         """Measure what the controls say; return what to ship, or the problem."""
