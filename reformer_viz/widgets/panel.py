@@ -262,9 +262,6 @@ class Panel:
         with self._lock:
             self._chart.follow_theme(change["new"])
 
-    def _changed(self, _change: object) -> None:
-        self.refresh()
-
     def _refresh(self) -> dict:
         """Measure what the controls say; return what to ship, or the problem."""
         values = self._values()
