@@ -2,9 +2,11 @@
 
 from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.memory import plot_memory
+from reformer_viz.figures.recall import plot_recall, plotly_recall
 from reformer_viz.figures.speed import plot_speed
 from reformer_viz.measure.bucketing import measure_bucketing
 from reformer_viz.measure.memory import measure_memory
+from reformer_viz.measure.recall import measure_recall
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.widgets.bucketing import explore_bucketing
 
@@ -12,9 +14,12 @@ __all__ = [
     "explore_bucketing",
     "measure_bucketing",
     "measure_memory",
+    "measure_recall",
     "measure_speed",
     "plot_bucketing",
     "plot_memory",
+    "plot_recall",
     "plot_speed",
+    "plotly_recall",
     "read_speed",
 ]
