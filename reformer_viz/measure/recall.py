@@ -400,14 +400,26 @@ def _attend(full: FullLook, plan: BucketPlan, n_hashes: int) -> tuple[np.ndarray
     tensors = ("buckets", "order", "slot", "first", "last")
     first_rounds = {name: getattr(plan, name)[:, :, :n_hashes] for name in tensors}
     plan = replace(plan, **first_rounds)
-    values = full.qk[..., :1] if full.values is None else full.values
-    attend = implementation(full.qk, values).attend
-    out, log_total = attend(full.qk, values, Rule(plan=plan))
-    mass = full.mean((log_total - full.log_total).exp())
+    mass, out = attend_to_found(full, plan)
     if full.out is None:
-        return mass, mass, mass
-    repeated, _ = attend(full.qk, values, Rule(plan=plan, count_repeats=True))
-    return mass, _distance(out, full.out), _distance(repeated, full.out)
+        return full.mean(mass), full.mean(mass), full.mean(mass)
+    _, repeated = attend_to_found(full, plan, count_repeats=True)
+    return full.mean(mass), _distance(out, full.out), _distance(repeated, full.out)
+
+
+@torch.no_grad()
+def attend_to_found(
+    full: FullLook, plan: BucketPlan, count_repeats: bool = False
+) -> tuple[Float[Tensor, "batch heads length"], Float[Tensor, "batch heads length d_value"]]:
+    """Attend to what a plan shows; return the share of full attention's weight, and the output.
+
+    The share is exp(log_total - full attention's log_total): 0 where a query sees nobody. Where
+    repeats count, or a query has no key at all, it means nothing.
+    """
+    values = full.qk[..., :1] if full.values is None else full.values
+    rule = Rule(plan=plan, count_repeats=count_repeats)
+    out, log_total = implementation(full.qk, values).attend(full.qk, values, rule)
+    return (log_total - full.log_total).exp(), out
 
 
 def _distance(
