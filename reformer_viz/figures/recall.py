@@ -11,6 +11,7 @@ from reformer_viz.measure.recall import Recall
 from reformer_viz.style import (
     INK,
     MUTED,
+    PALETTE,
     PAPER,
     RC,
     SHADE,
@@ -47,12 +48,13 @@ _ERROR = {
     ),
 }
 _WITH_BAND = ("found", "mass_found", "error")
+_THEORY = PALETTE[7]
 _IN_PLOTLY = {
     "expected": {"mode": "lines", "line": {"dash": "dash", "width": 1.5}},
     "same_bucket": {"mode": "markers", "marker": {"symbol": "circle-open", "size": 8}},
-    "found": {"mode": "lines+markers", "line": {"width": 3}},
-    "mass_found": {"mode": "lines+markers", "line": {"width": 3}},
-    "error": {"mode": "lines+markers", "line": {"width": 3}},
+    "found": {"mode": "lines+markers", "line": {"width": 2.5}},
+    "mass_found": {"mode": "lines+markers", "line": {"width": 2.5}},
+    "error": {"mode": "lines+markers", "line": {"width": 2.5}},
     "error_of_repeats": {
         "mode": "lines+markers",
         "line": {"dash": "dot", "width": 2},
@@ -95,19 +97,32 @@ def plotly_recall(*recalls: Recall):
     _check(recalls)
     columns = max(len(_panels(recall)) for recall in recalls)
     titles = [title for recall in recalls for title in _plotly_titles(recall, columns)]
-    figure = make_subplots(len(recalls), columns, subplot_titles=titles, horizontal_spacing=0.07)
+    figure = make_subplots(
+        len(recalls),
+        columns,
+        subplot_titles=titles,
+        horizontal_spacing=0.07,
+        vertical_spacing=0.38 / len(recalls),
+    )
     for row, recall in enumerate(recalls, start=1):
         for column, (_, quantities) in enumerate(_panels(recall), start=1):
-            for trace in _traces(recall, quantities, first=row == 1):
+            for trace in _traces(recall, quantities):
                 figure.add_trace(trace, row=row, col=column)
-    figure.update_xaxes(title_text="rounds of hashing", dtick=1 if _is_short(recalls[0]) else None)
+            in_error = quantities is _ERROR
+            figure.update_yaxes(range=None if in_error else [0, 1.03], row=row, col=column)
+    figure.add_traces(list(_legend(recalls)))
+    figure.update_xaxes(
+        title_font_size=12,
+        title_text="rounds of hashing",
+        dtick=1 if _is_short(recalls[0]) else None,
+    )
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     figure.update_layout(
         template=plotly_template(),
         width=800,
-        height=340 * len(recalls) + 90,
-        margin={"l": 50, "r": 10, "t": 40, "b": 60},
-        legend={"orientation": "h", "y": -0.22 / len(recalls), "yanchor": "top"},
+        height=320 * len(recalls) + 60,
+        margin={"l": 50, "r": 10, "t": 40, "b": 100},
+        legend={"orientation": "h", "y": -70 / (320 * len(recalls) - 80), "yanchor": "top"},
         hovermode="closest",
     )
     figure.update_annotations(font_size=13)
@@ -205,8 +220,8 @@ def _plotly_titles(recall: Recall, columns: int) -> list[str]:
     return titles + [""] * (columns - len(titles))
 
 
-def _traces(recall: Recall, quantities: dict, first: bool) -> Iterator[object]:
-    """Make the lines of one panel; the first row's stand in the legend."""
+def _traces(recall: Recall, quantities: dict) -> Iterator[object]:
+    """Make the lines of one panel; those of a setting come and go together."""
     import plotly.graph_objects as go
 
     for setting, colour in enumerate(bucket_colours(len(recall.settings))):
@@ -218,12 +233,36 @@ def _traces(recall: Recall, quantities: dict, first: bool) -> Iterator[object]:
                 name=f"{text}, {recall.name(setting)}",
                 customdata=list(zip(curve.low, curve.high, strict=True)),
                 hovertemplate=(
-                    f"{recall.name(setting)}<br>%{{x}} rounds: {text} <b>%{{y:.1%}}</b>"
+                    f"{recall.name(setting)}<br>rounds: %{{x}}, {text}: <b>%{{y:.1%}}</b>"
                     "<br>heads and seeds: %{customdata[0]:.1%} to %{customdata[1]:.1%}"
                     "<extra></extra>"
                 ),
-                legendgroup=f"{setting} {name}",
-                showlegend=first,
-                marker_color=colour,
+                legendgroup=str(setting),
+                showlegend=False,
+                marker_color=_THEORY if name == "expected" else colour,
+                **_IN_PLOTLY[name],
+            )
+
+
+def _legend(recalls: tuple[Recall, ...]) -> Iterator[object]:
+    """Make the legend's entries: a colour for each setting, a grey line for each style."""
+    import plotly.graph_objects as go
+
+    most = max(recalls, key=lambda recall: len(recall.settings))
+    for setting, colour in enumerate(bucket_colours(len(most.settings))):
+        line = {"color": colour, "width": 6}
+        name = most.name(setting)
+        yield go.Scatter(
+            x=[None], y=[None], mode="lines", line=line, name=name, legendgroup=str(setting)
+        )
+    richest = max(recalls, key=lambda recall: len(_panels(recall)))
+    for _, quantities in _panels(richest):
+        for name, (text, _) in quantities.items() if len(quantities) > 1 else ():
+            yield go.Scatter(
+                x=[None],
+                y=[None],
+                name=text,
+                marker_color=_THEORY,
+                legendgroup=name,
                 **_IN_PLOTLY[name],
             )
