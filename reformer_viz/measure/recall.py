@@ -138,12 +138,26 @@ class FullLook:
     """Which of those exist: an early query of a causal sequence has fewer."""
     angle: Float[np.ndarray, "batch heads length top_k"]
     """Between a query and each top key, in radians."""
-    top_mass: Float[np.ndarray, " heads_of_batch"]
+    weight: Float[Tensor, "batch heads length top_k"]
+    """What full attention gives each top key."""
     log_total: Float[Tensor, "batch heads length"]
     """log of the sum of exp(score) over all keys."""
     out: Float[Tensor, "batch heads length d_value"] | None
     top_k: int
     causal: bool
+
+    @property
+    def top_mass(self) -> Float[np.ndarray, " heads_of_batch"]:
+        """The share of the weight that the top keys have."""
+        return self.mean(self.weight.sum(-1))
+
+    def keep(self, top_k: int) -> "FullLook":
+        """Return the same with fewer top keys."""
+        check_top_k(top_k, self.top_k)
+        fewer = {
+            name: getattr(self, name)[..., :top_k] for name in ("keys", "real", "angle", "weight")
+        }
+        return replace(self, top_k=top_k, **fewer)
 
     def mean(self, per_query: Float[Tensor, "batch heads length"]) -> np.ndarray:
         """Average over the queries that have a key."""
@@ -183,7 +197,8 @@ def measure_recall(
     counts = n_buckets if isinstance(n_buckets, list) else [n_buckets]
     lengths = [chunk_length] if isinstance(chunk_length, int) else list(chunk_length)
     settings = [Setting(count, length) for count in counts for length in lengths]
-    return compare(full, settings, max_hashes=max_hashes, seeds=seeds, label=label, **rule)
+    rounds = _numbers_of_rounds(max_hashes)
+    return compare(full, settings, n_hashes=rounds, seeds=seeds, label=label, **rule)
 
 
 @torch.no_grad()
@@ -200,8 +215,7 @@ def look_at_all(
     length, so that an explorer does it once for many settings.
     """
     qk = _batched("qk", qk)
-    if top_k < 1:
-        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    check_top_k(top_k)
     if values is not None:
         values = _batched("values", values)
         if values.shape[:3] != qk.shape[:3]:
@@ -220,21 +234,28 @@ def look_at_all(
     ]
     best, where, log_total, *out = (torch.cat(parts, dim=2) for parts in zip(*blocks, strict=True))
     real = best > -torch.inf
-    weight = (best - log_total[..., None]).exp().where(real, 0).sum(-1)
+    weight = (best - log_total[..., None]).exp().where(real, 0)
     cosine = (best / qk.norm(dim=-1, keepdim=True)).nan_to_num(0, 0, 0).clamp(-1, 1)
-    look = FullLook(
+    return FullLook(
         qk=qk,
         values=values,
         keys=where,
         real=real,
         angle=cosine.double().arccos().cpu().numpy(),
-        top_mass=np.empty(0),
+        weight=weight,
         log_total=log_total,
         out=out[0] if out else None,
         top_k=top_k,
         causal=causal,
     )
-    return replace(look, top_mass=look.mean(weight))
+
+
+def check_top_k(top_k: int, most: int | None = None) -> None:
+    """Refuse a number of keys that nobody has, or more than were looked up."""
+    if top_k < 1:
+        raise ValueError(f"top_k must be at least 1, got {top_k}")
+    if most is not None and top_k > most:
+        raise ValueError(f"top_k must be at most {most}, got {top_k}: so many were looked up")
 
 
 def _batched(name: str, vectors: Tensor | np.ndarray) -> Float[Tensor, "batch heads length d"]:
@@ -283,22 +304,19 @@ def compare(
     full: FullLook,
     settings: Iterable[Setting],
     *,
-    max_hashes: int = 8,
+    n_hashes: Sequence[int] = (1, 2, 4, 8),
     seeds: Iterable[int] = (0,),
     label: str = "",
     **rule,
 ) -> Recall:
-    """Hash what full attention has looked at, and see what the rounds find of it."""
-    settings, seeds = tuple(settings), tuple(seeds)
-    if max_hashes < 1:
-        raise ValueError(f"max_hashes must be at least 1, got {max_hashes}")
+    """Hash what full attention has looked at, and see what these numbers of rounds find of it."""
+    settings, seeds, rounds = tuple(settings), tuple(seeds), np.array(n_hashes)
     if not settings or not seeds:
         raise ValueError(f"give at least one setting and one seed, got {settings} and {seeds}")
     rule = {"causal": full.causal, "chunks_after": int(not full.causal), **rule}
-    rounds = _numbers_of_rounds(max_hashes)
     runs = [
         [
-            _compare_once(full, _plan(full, setting, max_hashes, seed, rule), rounds)
+            _compare_once(full, _plan(full, setting, int(rounds[-1]), seed, rule), rounds)
             for seed in seeds
         ]
         for setting in settings
@@ -323,12 +341,14 @@ def compare(
     )
 
 
-def _numbers_of_rounds(max_hashes: int) -> Int[np.ndarray, " rounds"]:
+def _numbers_of_rounds(max_hashes: int) -> list[int]:
     """Choose which numbers of rounds to measure, the largest always."""
+    if max_hashes < 1:
+        raise ValueError(f"max_hashes must be at least 1, got {max_hashes}")
     steps = (2**k for k in range(max_hashes.bit_length()))
     sparse = {n for step in steps for n in (step, step * 3 // 2)}
     every = range(1, _EVERY_ROUND_UP_TO + 1)
-    return np.array(sorted(n for n in {*sparse, *every, max_hashes} if 1 <= n <= max_hashes))
+    return sorted(n for n in {*sparse, *every, max_hashes} if 1 <= n <= max_hashes)
 
 
 def _plan(full: FullLook, setting: Setting, max_hashes: int, seed: int, rule: dict) -> BucketPlan:

@@ -422,11 +422,11 @@ def test_what_was_not_measured_is_refused(recall):
         plot_recall()
 
 
-def test_an_explorer_can_keep_what_full_attention_saw():
+def test_what_full_attention_saw_can_be_kept_for_other_settings():
     qk, values = vectors()
-    full = look_at_all(qk, values, top_k=3)
+    full = look_at_all(qk, values, top_k=5).keep(3)
     for chunk_length in (4, 8):
-        kept = compare(full, [Setting(4, chunk_length)], seeds=(1, 2), max_hashes=3)
+        kept = compare(full, [Setting(4, chunk_length)], n_hashes=[1, 3], seeds=(1, 2))
         anew = measure_recall(
             qk,
             values,
@@ -436,5 +436,8 @@ def test_an_explorer_can_keep_what_full_attention_saw():
             seeds=(1, 2),
             max_hashes=3,
         )
-        assert np.array_equal(kept.found, anew.found)
-        assert np.array_equal(kept.error, anew.error)
+        for name in (*EVERYTHING, "expected"):
+            assert np.array_equal(getattr(kept, name), getattr(anew, name)[..., [0, 2]])
+        assert np.array_equal(kept.top_mass, anew.top_mass)
+    with pytest.raises(ValueError, match="top_k must be at most 3, got 4: so many were looked up"):
+        full.keep(4)
