@@ -1,7 +1,9 @@
 """Draw what more rounds of hashing find of full attention, and how far the output stays off."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -23,6 +25,7 @@ from reformer_viz.style import (
 
 _SMALL = RC["font.size"] - 1
 _MOST_TICKS = 8
+_ROW_HEIGHT = 240  # of Plotly's picture, in pixels
 
 # What each panel shows: quantities, and of each how it is drawn and what it is called.
 _FOUND = {
@@ -92,41 +95,101 @@ def plotly_recall(*recalls: Recall):
 
     Raises ImportError where Plotly is not installed.
     """
-    from plotly.subplots import make_subplots
+    import plotly.graph_objects as go  # slow to import, and print does without
 
     _check(recalls)
     columns = max(len(_panels(recall)) for recall in recalls)
-    titles = [title for recall in recalls for title in _plotly_titles(recall, columns)]
-    figure = make_subplots(
-        len(recalls),
-        columns,
-        subplot_titles=titles,
-        horizontal_spacing=0.07,
-        vertical_spacing=0.38 / len(recalls),
+    axes, titles, traces = {}, [], []
+    for row, recall in enumerate(recalls):
+        for column, (title, quantities) in enumerate(_panels(recall)):
+            place = _Place(row=row, column=column, rows=len(recalls), columns=columns)
+            axes |= _plotly_axes(place, recall, quantities)
+            named = column == 0 and recall.label
+            titles.append(
+                place.title(f"<b>{recall.label}</b>: {title.lower()}" if named else title)
+            )
+            traces += _traces(recall, quantities, place.number)
+    height = _ROW_HEIGHT * len(recalls)
+    # All at once: Plotly checks every change of a figure anew.
+    return go.Figure(
+        data=[*traces, *_legend(recalls)],
+        layout={
+            **axes,
+            "annotations": titles,
+            "template": plotly_template(),
+            "width": 800,
+            "height": height + 150,
+            "margin": {"l": 50, "r": 10, "t": 40, "b": 110},
+            "legend": {"orientation": "h", "y": -70 / height, "yanchor": "top"},
+            "hovermode": "closest",
+        },
     )
-    for row, recall in enumerate(recalls, start=1):
-        for column, (_, quantities) in enumerate(_panels(recall), start=1):
-            for trace in _traces(recall, quantities):
-                figure.add_trace(trace, row=row, col=column)
-            in_error = quantities is _ERROR
-            figure.update_yaxes(range=None if in_error else [0, 1.03], row=row, col=column)
-    figure.add_traces(list(_legend(recalls)))
-    figure.update_xaxes(
-        title_font_size=12,
-        title_text="rounds of hashing",
-        dtick=1 if _is_short(recalls[0]) else None,
-    )
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
-    figure.update_layout(
-        template=plotly_template(),
-        width=800,
-        height=320 * len(recalls) + 60,
-        margin={"l": 50, "r": 10, "t": 40, "b": 100},
-        legend={"orientation": "h", "y": -70 / (320 * len(recalls) - 80), "yanchor": "top"},
-        hovermode="closest",
-    )
-    figure.update_annotations(font_size=13)
-    return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a panel stands in Plotly's picture, counted from its upper left corner."""
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+
+    @property
+    def number(self) -> str:
+        """What Plotly writes behind the x and y of its axes: nothing for the first."""
+        number = self.row * self.columns + self.column + 1
+        return "" if number == 1 else str(number)
+
+    @property
+    def x(self) -> tuple[float, float]:
+        """Where it begins and ends, as shares of the width."""
+        gap = 0.07
+        width = (1 - gap * (self.columns - 1)) / self.columns
+        return self.column * (width + gap), self.column * (width + gap) + width
+
+    @property
+    def y(self) -> tuple[float, float]:
+        """Where it begins and ends, as shares of the height, counted from below."""
+        gap = 0.36 / self.rows
+        height = (1 - gap * (self.rows - 1)) / self.rows
+        top = 1 - self.row * (height + gap)
+        return max(0.0, top - height), top
+
+    def title(self, text: str) -> dict:
+        """Write above it."""
+        return {
+            "text": text,
+            "x": sum(self.x) / 2,
+            "y": self.y[1],
+            "xref": "paper",
+            "yref": "paper",
+            "xanchor": "center",
+            "yanchor": "bottom",
+            "showarrow": False,
+            "font": {"size": 13},
+        }
+
+
+def _plotly_axes(place: _Place, recall: Recall, quantities: dict) -> dict:
+    """Describe the axes of a panel: rounds below, doubling where they are many, and per cent."""
+    short = _is_short(recall)
+    return {
+        f"xaxis{place.number}": {
+            "domain": place.x,
+            "anchor": f"y{place.number}",
+            "title": {"text": "rounds of hashing", "font": {"size": 12}},
+            "type": "linear" if short else "log",
+            "tickvals": [int(n) for n in recall.n_hashes if short or n & (n - 1) == 0],
+        },
+        f"yaxis{place.number}": {
+            "domain": place.y,
+            "anchor": f"x{place.number}",
+            "tickformat": ".0%",
+            "rangemode": "tozero",
+            "range": None if quantities is _ERROR else [0, 1.03],
+        },
+    }
 
 
 def _check(recalls: tuple[Recall, ...]) -> None:
@@ -212,57 +275,50 @@ def _name_settings(figure: Figure, recalls: tuple[Recall, ...]) -> None:
     )
 
 
-def _plotly_titles(recall: Recall, columns: int) -> list[str]:
-    """Return a row's titles, empty where it has no panel."""
-    titles = [title for title, _ in _panels(recall)]
-    if recall.label:
-        titles[0] = f"<b>{recall.label}</b>: {titles[0].lower()}"
-    return titles + [""] * (columns - len(titles))
-
-
-def _traces(recall: Recall, quantities: dict) -> Iterator[object]:
-    """Make the lines of one panel; those of a setting come and go together."""
-    import plotly.graph_objects as go
-
+def _traces(recall: Recall, quantities: dict, axes: str) -> Iterator[dict]:
+    """Describe the lines of one panel; those of a setting come and go together."""
     for setting, colour in enumerate(bucket_colours(len(recall.settings))):
         for name, (text, _) in quantities.items():
             curve = recall.curve(name, setting)
-            yield go.Scatter(
-                x=recall.n_hashes,
-                y=curve.mean,
-                name=f"{text}, {recall.name(setting)}",
-                customdata=list(zip(curve.low, curve.high, strict=True)),
-                hovertemplate=(
+            looks = {"color": _THEORY if name == "expected" else colour}
+            yield {
+                **_plotly_looks(name, looks),
+                "x": recall.n_hashes,
+                "y": curve.mean,
+                "xaxis": f"x{axes}",
+                "yaxis": f"y{axes}",
+                "name": f"{text}, {recall.name(setting)}",
+                "customdata": np.stack([curve.low, curve.high], axis=1),
+                "hovertemplate": (
                     f"{recall.name(setting)}<br>rounds: %{{x}}, {text}: <b>%{{y:.1%}}</b>"
                     "<br>heads and seeds: %{customdata[0]:.1%} to %{customdata[1]:.1%}"
                     "<extra></extra>"
                 ),
-                legendgroup=str(setting),
-                showlegend=False,
-                marker_color=_THEORY if name == "expected" else colour,
-                **_IN_PLOTLY[name],
-            )
+                "legendgroup": str(setting),
+                "showlegend": False,
+            }
 
 
-def _legend(recalls: tuple[Recall, ...]) -> Iterator[object]:
-    """Make the legend's entries: a colour for each setting, a grey line for each style."""
-    import plotly.graph_objects as go
-
+def _legend(recalls: tuple[Recall, ...]) -> Iterator[dict]:
+    """Describe the legend's entries: a colour for each setting, a grey line for each style."""
     most = max(recalls, key=lambda recall: len(recall.settings))
+    empty = {"type": "scatter", "x": [None], "y": [None]}
     for setting, colour in enumerate(bucket_colours(len(most.settings))):
-        line = {"color": colour, "width": 6}
-        name = most.name(setting)
-        yield go.Scatter(
-            x=[None], y=[None], mode="lines", line=line, name=name, legendgroup=str(setting)
-        )
+        line = {"mode": "lines", "line": {"color": colour, "width": 6}}
+        yield {**empty, **line, "name": most.name(setting), "legendgroup": str(setting)}
     richest = max(recalls, key=lambda recall: len(_panels(recall)))
     for _, quantities in _panels(richest):
         for name, (text, _) in quantities.items() if len(quantities) > 1 else ():
-            yield go.Scatter(
-                x=[None],
-                y=[None],
-                name=text,
-                marker_color=_THEORY,
-                legendgroup=name,
-                **_IN_PLOTLY[name],
-            )
+            looks = _plotly_looks(name, {"color": _THEORY})
+            yield {**empty, **looks, "name": text, "legendgroup": name}
+
+
+def _plotly_looks(name: str, colour: dict) -> dict:
+    """Describe how a quantity is drawn, in a colour."""
+    looks = _IN_PLOTLY[name]
+    return {
+        "type": "scatter",
+        "mode": looks["mode"],
+        "line": {**looks.get("line", {}), **colour},
+        "marker": {**looks.get("marker", {}), **colour},
+    }

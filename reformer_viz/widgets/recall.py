@@ -52,14 +52,14 @@ def explore_recall(
     Full attention is computed once and kept. What cannot be shown is a sentence in the picture's
     place.
     """
+    given = _made_up() if qk is None else _copied(qk)
+    given_values = None if values is None else _copied(values)
 
     @cache
     def look(source: str) -> FullLook:
-        vectors = _made_up() if qk is None else torch.as_tensor(qk).detach()
-        _check_length(vectors)
-        if source == RANDOM:
-            vectors = _turned(vectors)
-        return look_at_all(vectors, values, top_k=_TOP_KEYS[-1], causal=causal)
+        _check_length(given)
+        vectors = _turned(given) if source == RANDOM else given
+        return look_at_all(vectors, given_values, top_k=_TOP_KEYS[-1], causal=causal)
 
     def measure(
         *, source: str, n_buckets: int, chunk_length: int, top_k: int, window: str, rotations: int
@@ -74,7 +74,6 @@ def explore_recall(
             **rule,
         )
 
-    look(GIVEN)  # copies the vectors as they are now
     controls = {
         "n_buckets": _choice("buckets", n_buckets, _POWERS),
         "chunk_length": _choice("chunk", chunk_length, _POWERS),
@@ -116,6 +115,11 @@ def _check_length(vectors: Tensor) -> None:
             f"vectors must be of at most {MOST_TOKENS:,} tokens to be explored, got "
             f"{vectors.shape[-2]:,}: cut them, or use measure_recall, which takes its time"
         )
+
+
+def _copied(vectors: Tensor | np.ndarray) -> Tensor:
+    """Keep vectors as they are now."""
+    return torch.as_tensor(vectors).detach().clone()
 
 
 def _made_up() -> Tensor:

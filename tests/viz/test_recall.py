@@ -364,6 +364,7 @@ def test_plotly_shows_the_same_numbers_and_words_on_hover(recall):
     trace = next(t for t in figure.data if t.name == "a pair counts once, 16 buckets, chunks of 8")
     assert list(trace.x) == [1, 2, 3, 4]
     assert list(trace.y) == recall.curve("error", 1).mean.tolist()
+    assert trace.xaxis == "x3"
     assert trace.customdata[0][1] == recall.curve("error", 1).high[0]
     assert "16 buckets, chunks of 8" in trace.hovertemplate
     assert figure.layout.xaxis3.title.text == "rounds of hashing"
