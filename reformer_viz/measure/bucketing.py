@@ -98,9 +98,7 @@ class Bucketing:
         flat = kinds.reshape(-1)
         by_any = self._seen_by_any
         flat[by_any] = np.where(flat[by_any] == LOST, FOUND, ELSEWHERE)
-        flat[_pairs_seen(self.order[round], self.first[round], self.last[round], self.causal)] = (
-            SEEN
-        )
+        flat[pairs_seen(self.order[round], self.first[round], self.last[round], self.causal)] = SEEN
         return kinds
 
     def runs(self, round: int) -> list[tuple[int, int, int]]:
@@ -129,7 +127,7 @@ class Bucketing:
     @cached_property
     def _seen_by_any(self) -> Int[np.ndarray, " pairs"]:
         rounds = zip(self.order, self.first, self.last, strict=True)
-        return np.unique(np.concatenate([_pairs_seen(*round, self.causal) for round in rounds]))
+        return np.unique(np.concatenate([pairs_seen(*round, self.causal) for round in rounds]))
 
     def _overall(self) -> str:
         padded = int((~self.real).sum())
@@ -138,10 +136,10 @@ class Bucketing:
             window = f"chunks of {self.chunk_length:,}"
         else:
             reach = self.chunk_length * (self.chunks_before + self.chunks_after)
-            window = f"a sliding window of {_count(reach, 'slot')}"
+            window = f"a sliding window of {count(reach, 'slot')}"
         return (
-            f"{_count(self.length, 'token')}{padding}, {_count(self.n_buckets, 'bucket')}, "
-            f"{_count(self.n_rounds, 'round')}, {window}."
+            f"{count(self.length, 'token')}{padding}, {count(self.n_buckets, 'bucket')}, "
+            f"{count(self.n_rounds, 'round')}, {window}."
         )
 
     def _of_round(self, round: int) -> str:
@@ -149,28 +147,18 @@ class Bucketing:
         seen, lost = int(self.mates_seen[round]), int(self.mates_lost[round])
         across = "" if self.within_bucket else f" It sees {self.seen[round]:,} across buckets."
         return (
-            f"Round {round}: buckets hold {sizes.min():,} to {_count(int(sizes.max()), 'token')}. "
-            f"Of {_count(seen + lost, 'pair')} in one bucket, the round sees {seen:,} and loses "
+            f"Round {round}: buckets hold {sizes.min():,} to {count(int(sizes.max()), 'token')}. "
+            f"Of {count(seen + lost, 'pair')} in one bucket, the round sees {seen:,} and loses "
             f"{lost:,} to the window; other rounds see {self.mates_found[round]:,} of those."
             f"{across} Together the rounds see {self.seen_by_any:,} of "
-            f"{_count(self.possible, 'pair')}."
+            f"{count(self.possible, 'pair')}."
         )
 
     def _of_token(self, round: int, token: int) -> str:
-        name = "" if self.labels is None else f" “{self.labels[token]}”"
-        slot = int(self.slot[round, token])
         if not self.real[token]:
+            name = name_in_words(self.labels, token)
             return f"Token {token:,}{name} is padding: it sees nobody, and nobody sees it."
-        kinds = self.kinds(round)[token]
-        seen, lost = np.flatnonzero(kinds == SEEN), np.flatnonzero(np.isin(kinds, (LOST, FOUND)))
-        found, more = int((kinds == FOUND).sum()), int((kinds == ELSEWHERE).sum())
-        sees = f"sees {_count(len(seen), 'token')}{_listed(seen)}" if len(seen) else "sees nobody"
-        return (
-            f"Round {round}: token {token:,}{name} is in bucket "
-            f"{self.buckets[round, token]:,}, slot {slot:,}, chunk {slot // self.chunk_length:,}. "
-            f"It {sees}, and loses {len(lost):,} of its bucket to the window{_listed(lost)}. "
-            f"Other rounds see {found:,} of the lost, and {more:,} of other buckets."
-        )
+        return token_in_words(self, self.kinds(round)[token], round, token)
 
 
 def measure_bucketing(
@@ -211,7 +199,7 @@ def measure_bucketing(
         window_last=of_head(whole_window.last)[0],
         sizes=sizes,
         **_count_pairs(buckets, order, slot, first, last, sizes, plan.causal),
-        possible=_pairs_among(int(real.sum()), plan.causal),
+        possible=pairs_among(int(real.sum()), plan.causal),
         n_buckets=plan.n_buckets,
         chunk_length=plan.chunk_length,
         chunks_before=plan.chunks_before,
@@ -222,6 +210,28 @@ def measure_bucketing(
         padding=padding,
         labels=None if labels is None else tuple(labels),
     )
+
+
+def token_in_words(data, kinds: Int8[np.ndarray, " length"], round: int, token: int) -> str:
+    """Say where a token is, and what a round makes of its pairs: `kinds`, a code for every key.
+
+    `data` is a `Bucketing`, or what has its buckets, slots, chunk length and labels.
+    """
+    slot = int(data.slot[round, token])
+    seen, lost = np.flatnonzero(kinds == SEEN), np.flatnonzero(np.isin(kinds, (LOST, FOUND)))
+    found, more = int((kinds == FOUND).sum()), int((kinds == ELSEWHERE).sum())
+    sees = f"sees {count(len(seen), 'token')}{listed(seen)}" if len(seen) else "sees nobody"
+    return (
+        f"Round {round}: token {token:,}{name_in_words(data.labels, token)} is in bucket "
+        f"{data.buckets[round, token]:,}, slot {slot:,}, chunk {slot // data.chunk_length:,}. "
+        f"It {sees}, and loses {len(lost):,} of its bucket to the window{listed(lost)}. "
+        f"Other rounds see {found:,} of the lost, and {more:,} of other buckets."
+    )
+
+
+def name_in_words(labels: tuple[str, ...] | None, token: int) -> str:
+    """Return a token's label in quotes after a blank, or nothing without labels."""
+    return "" if labels is None else f" “{labels[token]}”"
 
 
 def _count_pairs(
@@ -237,7 +247,7 @@ def _count_pairs(
 
     Lists the pairs that some round sees, never all length x length of them.
     """
-    per_round = [_pairs_seen(*round, causal) for round in zip(order, first, last, strict=True)]
+    per_round = [pairs_seen(*round, causal) for round in zip(order, first, last, strict=True)]
     by_any = np.unique(np.concatenate(per_round))
     query, key = np.divmod(by_any, buckets.shape[1])
     seen, mates_seen, mates_lost, mates_found = [], [], [], []
@@ -247,7 +257,7 @@ def _count_pairs(
         seen.append(len(pairs))
         mates_seen.append(int((mates & shown).sum()))
         mates_found.append(int((mates & ~shown).sum()))
-        mates_lost.append(int(_pairs_among(sizes[round], causal).sum()) - mates_seen[-1])
+        mates_lost.append(int(pairs_among(sizes[round], causal).sum()) - mates_seen[-1])
     return {
         "seen": np.array(seen),
         "mates_seen": np.array(mates_seen),
@@ -257,7 +267,7 @@ def _count_pairs(
     }
 
 
-def _pairs_seen(
+def pairs_seen(
     order: Int[np.ndarray, " length"],
     first: Int[np.ndarray, " length"],
     last: Int[np.ndarray, " length"],
@@ -272,7 +282,7 @@ def _pairs_seen(
     return (query * len(order) + key)[allowed]
 
 
-def _pairs_among(n_tokens, causal: bool):
+def pairs_among(n_tokens, causal: bool):
     """Count the pairs that so many tokens make: ordered ones, or with `causal` half of them."""
     ordered = n_tokens * (n_tokens - 1)
     return ordered // 2 if causal else ordered
@@ -283,11 +293,12 @@ def _check_index(name: str, index: int, size: int) -> None:
         raise ValueError(f"{name} must be in 0..{size - 1}, got {index}: the plan has {size}")
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
+    """Write a number of things, one or many."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def _listed(positions: Int[np.ndarray, " some"]) -> str:
+def listed(positions: Int[np.ndarray, " some"]) -> str:
     """List positions in brackets, the first few of many."""
     if not len(positions):
         return ""
