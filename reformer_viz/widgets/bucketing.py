@@ -24,7 +24,7 @@ DEFAULT_NOISE, DEFAULT_SEED = 0.4, 152
 """A draw in which buckets differ in size and one is too large for its window, as in real use."""
 
 _STYLE = {"description_width": "92px"}
-_LAST_STEP = 4  # of plan_view.js: everything is drawn
+_LAST_STEP = 4  # of bucketing_view.js: everything is drawn
 
 
 def explore_bucketing(
@@ -85,7 +85,7 @@ class BucketingView:
 
     origin: Callable[[], str]
     title = "Who sees whom: buckets, chunks and rounds"
-    script = "plan_view.js"
+    script = "bucketing_view.js"
 
     def ship(self, data: Bucketing) -> dict:
         """Return the buckets, the rule, and how to paint them."""

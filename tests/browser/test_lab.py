@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 # The colour in the middle of every cell of both squares: [square][row][column] = [r, g, b, a].
 MIDDLES = """() => {
   const root = document.querySelector('.rx-root'), canvas = root.querySelector('.rx-matrix');
-  const { unit, size, xs } = root.__rx.squares(), n = Math.round(size / unit);
+  const { unit, size, xs } = root.__rx.view.squares(), n = Math.round(size / unit);
   const image = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
   const middle = k => Math.floor((k + 0.4) * unit), all = [...Array(n).keys()];
   return xs.map(x => all.map(row => all.map(column => {

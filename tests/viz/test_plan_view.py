@@ -6,15 +6,18 @@ import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
+import reformer_viz
 from reformer_core.bucketing import plan_chunks
 from reformer_viz import explore_bucketing, measure_bucketing
 from reformer_viz.widgets.bucketing import BucketingView
-from reformer_viz.widgets.panel import compact_script
+from reformer_viz.widgets.panel import compact_script, scripts_of
 
+WIDGETS = Path(reformer_viz.__file__).parent / "widgets"
 N_PLANS, N_DESCRIBED = 1000, 120
 
 # Runs in Node and in a page alike: replays what it is given, and returns what it found.
@@ -78,8 +81,12 @@ def replayed(bucketings, tmp_path_factory, request):
     view = BucketingView(lambda: "")
     cases = [view.ship(b) | {"described": i < N_DESCRIBED} for i, b in enumerate(bucketings)]
     script = compact_script("plan_view.js") + REPLAY
+    return run(script, cases, tmp_path_factory.mktemp("node"), request)
+
+
+def run(script, cases, folder, request):
     if shutil.which("node"):
-        return run_in_node(script, cases, tmp_path_factory.mktemp("node"))
+        return run_in_node(script, cases, folder)
     return run_in_browser(script, cases, request.getfixturevalue("chromium"))
 
 
@@ -157,9 +164,32 @@ def test_large_numbers_are_written_alike():
     assert re.search(r"of 1,124,250 pairs", repr(panel))
 
 
-def test_a_stored_script_has_no_comments_and_stays_small():
-    script = compact_script("plan_view.js")
+def scripts_with_mount():
+    """Name the scripts that draw an explorer."""
+    return [
+        path.name
+        for path in sorted(WIDGETS.glob("*.js"))
+        if re.search(r"^export (const|function) mount\b", path.read_text("utf-8"), re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize("name", scripts_with_mount())
+def test_a_stored_script_has_no_comments_and_stays_small(name):
+    script = compact_script(name)
     assert "//" not in script
-    assert "export" not in script
+    assert not re.search(r"^(export|import) ", script, re.MULTILINE)
     assert "</script" not in script
-    assert len(script) < 24_000
+    assert len(script) < 26_000
+
+
+@pytest.mark.parametrize("name", scripts_with_mount())
+def test_scripts_that_are_stored_together_have_no_name_twice(name, tmp_path, request):
+    assert len(scripts_of(name)) > 1
+    script = compact_script(name) + "\nfunction replay() { return typeof mount; }"
+    assert run(script, [], tmp_path, request) == "function"
+
+
+def test_a_script_is_stored_after_what_it_imports_and_nothing_is_stored_twice():
+    assert scripts_of("bucketing_view.js") == ["page.js", "plan_view.js", "bucketing_view.js"]
+    script = compact_script("bucketing_view.js")
+    assert script.count("function openPage(") == script.count("function planRound(") == 1

@@ -1,0 +1,353 @@
+// Bucketing: the sequence, its buckets, sorted order and chunks, and who sees whom, round by round.
+// Its words are those of `describe` in plan_view.js, which are those of `Bucketing.describe`.
+
+import {
+  describe, dial, kindsOf, make, openPage, painter, planRound, ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
+} from './plan_view.js';
+
+// ---- The picture ---------------------------------------------------------------------------
+
+const STEPS = ['tokens', 'hash', 'sort', 'cut', 'look'];
+const [TOKENS, , SORT, CUT, LOOK] = STEPS.keys();
+const WHAT = [
+  'the sequence, in reading order',
+  'every token falls into a bucket',
+  'sort by bucket, ties in reading order',
+  'cut the sorted row into chunks',
+  'point at a token, or use the arrow keys, to see what it may look at',
+];
+const ROW = 24, READING = 6, SORTED = 150, HEIGHT = 226, NAMES = 92; // pixels, in the upper canvas
+const TITLE = 22, SQUARE = 400, BETWEEN = 32; // pixels, in the lower one
+
+// Where things stand in the upper canvas: a cell's width, and its left edge by position or slot.
+function layout(width, n, chunk_length) {
+  const left = width < 560 ? 0 : NAMES, room = width - left - 2, chunks = Math.ceil(n / chunk_length);
+  const gap = Math.min(10, (0.25 * room) / chunks), one = room / n, two = (room - gap * (chunks - 1)) / n;
+  return {
+    left, one, two,
+    reading: i => left + i * one,
+    sorted: (s, cut) => (cut ? left + s * two + Math.floor(s / chunk_length) * gap : left + s * one),
+  };
+}
+
+// The pose of the sorted row, as numbers that can be interpolated: every token's left edge, then
+// how far the row has come down, then the width of a cell.
+function poseOf(view, width) {
+  const { data, plan, step } = view, at = layout(width, plan.slot.length, data.chunk_length);
+  const lefts = Array.from(plan.slot, (s, i) => (step < SORT ? at.reading(i) : at.sorted(s, step >= CUT)));
+  return Float64Array.of(...lefts, step < SORT ? 0 : 1, step < CUT ? at.one : at.two);
+}
+
+// The upper canvas: both rows of tokens, the ways between them, and what the chosen token may see.
+function drawStrips(canvas, view, pose) {
+  const { data, plan, kinds, token, step } = view, n = plan.slot.length, width = canvas.clientWidth;
+  const chosen = token !== null && step === LOOK, down = pose[n], wide = pose[n + 1];
+  const scene = {
+    ...view, ...painter(canvas, width, HEIGHT), n, pose, chosen, wide,
+    at: layout(width, n, data.chunk_length),
+    y: READING + (SORTED - READING) * down,
+    padded: i => !!data.padding?.[i],
+    kind: i => (!chosen || i === token ? SEEN : kinds[token * n + i]),
+    lost: i => scene.kind(i) === LOST || scene.kind(i) === FOUND,
+    name(words, y) {
+      if (scene.at.left) scene.text(words, NAMES - 10, y, { align: 'right', alpha: 0.75 });
+    },
+  };
+  scene.name('reading order', READING + ROW / 2);
+  for (let i = 0; i < n; i++) drawWay(scene, i);
+  for (let i = 0; i < n; i++) drawCell(scene, i, scene.at.reading(i), READING, scene.at.one);
+  if (step >= SORT) for (let i = 0; i < n; i++) drawCell(scene, i, pose[i], scene.y, wide);
+  if (step >= SORT && down === 1) drawBuckets(scene);
+  if (step >= CUT && down === 1) drawChunks(scene);
+  if (chosen) drawWindow(scene);
+  else scene.text(WHAT[step], scene.at.left, HEIGHT - 16, { align: 'left' });
+}
+
+function drawCell(scene, i, x, y, room) {
+  const { data, buckets, token, step, chosen, kind, ink, text, fits, fill, frame } = scene;
+  const b = buckets[i], w = room > 5 ? room - 1 : room, padding = scene.padded(i);
+  const filled = step > TOKENS && !padding && kind(i) === SEEN, colour = filled ? data.text_colours[b] : ink;
+  if (step === TOKENS || padding) frame(x, y, w, ROW, ink, { alpha: 0.4, dash: padding ? [2, 2] : [] });
+  else if (scene.lost(i)) frame(x, y, w, ROW, data.colours[b], { weight: Math.min(2, w / 4) });
+  else fill(x, y, w, ROW, data.colours[b], filled ? 1 : 0.18);
+  if (filled && data.hatched && b % 2) fill(x, y + ROW - 5, w, 2, colour, 0.8);
+  const label = data.labels ? data.labels[i] : `${i}`, size = Math.min(12, Math.max(8, room - 1));
+  if (room >= 8 && fits(label, w, size))
+    text(label, x + w / 2, y + ROW / 2, { size, colour, alpha: filled ? 1 : 0.7 });
+  if (kind(i) === ELSEWHERE || kind(i) === FOUND) fill(x + w / 2 - 1.5, y + ROW - 4, 3, 3, ink, 0.8);
+  if (chosen && i === token) frame(x - 2, y - 2, w + 4, ROW + 4, ink, { weight: 2 });
+}
+
+// A token's way from its place in the text to its slot.
+function drawWay(scene, i) {
+  const { data, buckets, token, pose, at, wide, chosen, kind, pen, ink } = scene, lost = scene.lost(i);
+  const from = at.reading(i) + at.one / 2, to = pose[i] + wide / 2;
+  const top = READING + ROW + 3, bottom = scene.y - 22;
+  if (bottom <= top || scene.padded(i)) return;
+  Object.assign(pen, {
+    strokeStyle: chosen && i === token ? ink : data.colours[buckets[i]],
+    globalAlpha: !chosen ? 0.75 : kind(i) === SEEN || lost ? 1 : 0.12,
+    lineWidth: Math.max(0.5, Math.min(2, at.one / 6)),
+  });
+  pen.setLineDash(lost ? [3, 3] : []);
+  pen.beginPath();
+  pen.moveTo(from, top);
+  pen.bezierCurveTo(from, (top + bottom) / 2, to, (top + bottom) / 2, to, bottom);
+  pen.stroke();
+  pen.setLineDash([]);
+}
+
+function drawBuckets({ data, plan, buckets, pose, wide, n, padded, name, text, fits, fill }) {
+  name('bucket', SORTED - 14);
+  name('sorted order', SORTED + ROW / 2);
+  const group = s => (padded(plan.order[s]) ? 'padding' : `${buckets[plan.order[s]]}`);
+  for (let s = 0, end; s < n; s = end) {
+    for (end = s + 1; end < n && group(end) === group(s); ) end++;
+    const x = pose[plan.order[s]], w = pose[plan.order[end - 1]] + wide - x;
+    if (!padded(plan.order[s])) fill(x, SORTED - 6, w - 1, 3, data.colours[buckets[plan.order[s]]]);
+    if (fits(group(s), w)) text(group(s), x + w / 2, SORTED - 14);
+  }
+}
+
+function drawChunks({ data, at, wide, n, ink, name, text, fits, fill }) {
+  name('chunk', SORTED + ROW + 14);
+  for (let s = 0, chunk = 0; s < n; s += data.chunk_length, chunk++) {
+    const x = at.sorted(s, true), w = Math.min(data.chunk_length, n - s) * wide;
+    fill(x, SORTED + ROW + 4, w - 1, 1.5, ink, 0.6);
+    if (fits(`${chunk}`, w)) text(`${chunk}`, x + w / 2, SORTED + ROW + 14);
+  }
+}
+
+// What the chosen token's window covers, and in it what it may look at.
+function drawWindow({ plan, whole, token, at, wide, ink, name, fill, padded }) {
+  if (padded(token)) return;
+  const y = HEIGHT - 16, s = plan.slot[token];
+  name('its window', y);
+  for (const [{ first, last }, height, alpha] of [[whole, 10, 0.15], [plan, 4, 0.85]]) {
+    const x = at.sorted(first[s], true), w = at.sorted(last[s], true) + wide - x - 1;
+    if (first[s] <= last[s]) fill(x, y - height / 2, w, height, ink, alpha);
+  }
+}
+
+// The lower canvas, two squares: queries in rows and keys in columns, on the left in sorted order, on
+// the right in reading order. Whole pixels a cell where so many fit, so that cells are crisp.
+function squares(width, n) {
+  const room = Math.floor(Math.min(SQUARE, (width - BETWEEN) / 2));
+  const size = room < 2 * n ? room : room - (room % n);
+  return { size, unit: size / n, xs: [0, size + BETWEEN] };
+}
+
+const TITLES = ['sorted order: near the diagonal', 'reading order: scattered; other rounds in grey'];
+const placesOf = view => [view.plan.slot, view.plan.slot.map((_, i) => i)];
+
+function drawSquares(canvas, view) {
+  const width = canvas.clientWidth, { size, unit, xs } = squares(width, view.buckets.length);
+  const height = TITLE + size + 2, style = getComputedStyle(canvas);
+  const { pen, ink, frame } = painter(canvas, width, height, style);
+  const key = [view.round, view.step, width, ink, window.devicePixelRatio].join();
+  if (view.still?.key !== key) view.still = { key, canvas: drawPairs(view, width, style) };
+  pen.drawImage(view.still.canvas, 0, 0, width, height);
+  if (view.token === null || view.step < LOOK) return;
+  placesOf(view).forEach((place, k) =>
+    frame(xs[k] - 1, TITLE + place[view.token] * unit - 2, size + 2, unit + 3, ink, { weight: 1.5 }));
+}
+
+// All but the chosen token's row: painted once, and kept until something else changes.
+function drawPairs(view, width, style) {
+  const { data, buckets, kinds, whole } = view, n = buckets.length, { size, unit, xs } = squares(width, n);
+  const canvas = document.createElement('canvas'), places = placesOf(view);
+  const { ink, text, fill, frame } = painter(canvas, width, TITLE + size + 2, style);
+  const gap = unit >= 4 ? 1 : 0, edge = k => Math.round(k * unit);
+  const extent = k => Math.max(1, edge(k + 1) - edge(k) - gap);
+  xs.forEach((x, k) => {
+    text(TITLES[k], x, 9, { align: 'left' });
+    frame(x, TITLE, size, size, ink, { alpha: 0.35 });
+  });
+  if (view.step < LOOK) return canvas;
+  for (let s = 0; s < n; s++) {
+    const left = edge(whole.first[s]), right = edge(whole.last[s] + 1);
+    if (left < right) fill(left, TITLE + edge(s), right - left, edge(s + 1) - edge(s), ink, 0.1);
+  }
+  kinds.forEach((kind, at) => {
+    if (kind === HIDDEN) return;
+    const i = Math.floor(at / n), j = at % n, colour = data.colours[buckets[i]];
+    xs.forEach((x, k) => {
+      const column = places[k][j], row = places[k][i];
+      const cell = [x + edge(column), TITLE + edge(row), extent(column), extent(row)];
+      if (k && (kind === ELSEWHERE || kind === FOUND)) fill(...cell, ink, 0.22);
+      if (kind === SEEN) fill(...cell, colour);
+      else if (kind !== ELSEWHERE && gap) frame(...cell, colour);
+      else if (kind !== ELSEWHERE) fill(...cell, colour, 0.35);
+    });
+  });
+  return canvas;
+}
+
+// ---- Pointing --------------------------------------------------------------------------------
+
+function tokenInStrips(view, width, x, y) {
+  const { data, plan, step } = view, n = plan.slot.length, at = layout(width, n, data.chunk_length);
+  if (step < SORT || y < (READING + SORTED) / 2) return Math.floor((x - at.left) / at.one);
+  let s = 0;
+  while (s + 1 < n && at.sorted(s + 1, step >= CUT) <= x) s++;
+  return plan.order[s];
+}
+
+function tokenInSquares(view, width, x, y) {
+  const { order } = view.plan, { unit, xs } = squares(width, order.length);
+  const row = Math.max(0, Math.min(order.length - 1, Math.floor((y - TITLE) / unit)));
+  return x < xs[1] - BETWEEN / 2 ? order[row] : row;
+}
+
+const moveOf = (key, { token, round }, n) => ({
+  ArrowRight: { token: (token ?? -1) + 1 },
+  ArrowLeft: { token: (token ?? n) - 1 },
+  ArrowUp: { round: round - 1 },
+  ArrowDown: { round: round + 1 },
+  Home: { token: 0 },
+  End: { token: n - 1 },
+  Escape: { token: null },
+})[key];
+
+// ---- The explorer ----------------------------------------------------------------------------
+
+const legend = () => {
+  const item = (words, css) => make('span', {}, make('i', { style: css }), words);
+  return make('div', { className: 'rx-key' },
+    item('seen by this round', 'background:var(--rx-first);border-color:var(--rx-first)'),
+    item('same bucket, lost to the window', 'border-color:var(--rx-first)'),
+    item('seen by another round (a dot in the rows above)', 'background:currentColor;opacity:.3'),
+    item('the window', 'background:currentColor;opacity:.12'),
+    make('span', { textContent: 'rows look, columns are looked at' }));
+};
+
+function rowsOf({ data, plan, buckets, kinds }) {
+  const n = buckets.length, kindsFor = i => kinds.subarray(i * n, i * n + n);
+  const count = (i, ...wanted) => kindsFor(i).filter(kind => wanted.includes(kind)).length;
+  return [
+    ['position', 'token', 'bucket', 'slot', 'chunk', 'sees', 'loses', 'seen by other rounds'],
+    ...buckets.map((b, i) => [
+      i, data.labels?.[i] ?? '', b, plan.slot[i], Math.floor(plan.slot[i] / data.chunk_length),
+      count(i, SEEN), count(i, LOST, FOUND), count(i, FOUND, ELSEWHERE),
+    ]),
+  ];
+}
+
+const PAIRS_CSS = `
+.rx-pairs{display:flex;flex-wrap:wrap;gap:6px 30px}
+.rx-root .rx-matrix{flex:0 1 832px;min-width:0}
+.rx-pairs aside{flex:1 1 220px}
+.rx-key{display:flex;flex-wrap:wrap;gap:2px 18px;margin:10px 0 8px}
+.rx-key i{display:inline-block;width:10px;height:10px;margin-right:6px;border:1.5px solid;vertical-align:-1px}
+`;
+
+export const mount = (root, data) => openPage(root, data, bucketingIn);
+
+function bucketingIn(page) {
+  const place = { round: 0, token: null, step: LOOK };
+  const view = {}; // what is drawn: the data, what follows from them, and the place
+  let kept = null; // the token that is chosen while none is pointed at
+  let pose = null, frames = 0, data;
+
+  const strips = make('canvas', { className: 'rx-strips', tabIndex: 0 });
+  const matrix = make('canvas', { className: 'rx-matrix', role: 'img' });
+  const round = dial('round', round => go({ round })), step = dial('step', step => go({ step }));
+  const play = make('button', { type: 'button', textContent: '▶ play the steps', onclick: playSteps });
+  Object.assign(strips, { role: 'slider', ariaLabel: 'token', ariaValueMin: 0 });
+  const aside = make('aside', {}, legend(), page.details, page.caption);
+  const nodes = [
+    make('style', { textContent: PAIRS_CSS }),
+    make('div', { className: 'rx-bar' }, round.row, step.row, play), strips, page.sentence, make('div', { className: 'rx-pairs' }, matrix, aside),
+  ];
+
+  function update(fresh) {
+    data = fresh;
+    const plans = data.buckets.map(buckets => planRound(buckets, data));
+    const whole = planRound(data.buckets[0], { ...data, within_bucket: false });
+    Object.assign(view, { data, plans, whole, round: null, still: null });
+    page.root.style.setProperty('--rx-first', data.colours[0]);
+    round.input.max = data.buckets.length - 1;
+    step.input.max = LOOK;
+    strips.ariaValueMax = data.buckets[0].length - 1;
+    go({ token: kept, ...data.place });
+  }
+
+  function go(change, pointing = false) {
+    if (page.blocked) return;
+    const inside = (x, size) => (x === null ? null : Math.max(0, Math.min(size - 1, x)));
+    Object.assign(place, change);
+    place.round = inside(place.round, data.buckets.length);
+    place.token = inside(place.token, data.buckets[0].length);
+    place.step = inside(place.step, STEPS.length);
+    if (!pointing) kept = place.token;
+    if (view.round !== place.round) { // or the data are new
+      const kinds = kindsOf(view.plans, data, place.round);
+      Object.assign(view, { plan: view.plans[place.round], buckets: data.buckets[place.round], kinds });
+    }
+    Object.assign(view, place);
+    speak();
+    animate();
+  }
+
+  function speak() {
+    const words = describe(view.plans, data, view.kinds, place.round, place.token);
+    matrix.ariaLabel = `Who sees whom. ${words}`;
+    strips.ariaValueNow = place.token ?? 0;
+    strips.ariaValueText = place.token === null ? 'no token chosen' : words;
+    round.input.value = place.round;
+    round.output.textContent = `${place.round} of 0–${data.buckets.length - 1}`;
+    step.input.value = place.step;
+    step.output.textContent = STEPS[place.step];
+    page.say(words, { ...place, token: kept });
+  }
+
+  function animate() { // from the pose that is shown to the one that is meant
+    const width = strips.clientWidth;
+    if (!width || page.blocked) return;
+    const from = pose, to = poseOf(view, width), began = performance.now(), mine = ++frames;
+    const still = matchMedia('(prefers-reduced-motion: reduce)').matches || from?.length !== to.length;
+    drawSquares(matrix, view);
+    const frame = now => {
+      if (mine !== frames) return; // a newer movement has begun
+      const t = still ? 1 : Math.max(0, Math.min(1, (now - began) / 500)), eased = t * t * (3 - 2 * t);
+      pose = t === 1 ? to : to.map((x, k) => from[k] + (x - from[k]) * eased);
+      drawStrips(strips, view, pose);
+      if (t < 1) requestAnimationFrame(frame);
+    };
+    frame(still || from.every((x, k) => x === to[k]) ? Infinity : began);
+  }
+
+  function redraw() { // another size or another theme
+    pose = null;
+    animate();
+  }
+
+  async function playSteps() {
+    play.disabled = true;
+    for (const step of STEPS.keys()) {
+      go({ step });
+      await new Promise(done => setTimeout(done, 1100));
+    }
+    play.disabled = false;
+  }
+
+  for (const [canvas, tokenAt] of [[strips, tokenInStrips], [matrix, tokenInSquares]]) {
+    const pointed = ({ clientX, clientY }) => {
+      const box = canvas.getBoundingClientRect();
+      return tokenAt(view, box.width, clientX - box.left, clientY - box.top);
+    };
+    canvas.onpointermove = event => go({ token: pointed(event) }, true);
+    canvas.onpointerleave = () => go({ token: kept });
+    canvas.onclick = event => go({ token: kept === pointed(event) ? null : pointed(event) });
+  }
+  strips.onkeydown = event => {
+    const move = moveOf(event.key, place, view.buckets.length);
+    if (!move || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    go(move);
+  };
+
+  const drawn = () => squares(matrix.clientWidth, view.buckets.length);
+  const rows = () => rowsOf(view), canvases = [strips, matrix];
+  return { nodes, canvases, place, update, go, redraw, rows, squares: drawn };
+}

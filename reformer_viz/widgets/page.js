@@ -1,0 +1,150 @@
+// What every explorer's page has: its sentence, its data table, the place of its controls, and tools
+// to draw with. Needs no kernel and no network, so that a saved notebook still moves.
+
+// Tools for one frame. `ink` is the host's own text colour and what is faint is faint ink, so that
+// light and dark pages need no detection.
+export function painter(canvas, width, height, { color: ink, fontFamily } = getComputedStyle(canvas)) {
+  const ratio = window.devicePixelRatio || 1, pen = canvas.getContext('2d');
+  canvas.width = Math.round(width * ratio);
+  canvas.height = Math.round(height * ratio);
+  canvas.style.height = `${height}px`;
+  pen.scale(ratio, ratio);
+  const font = size => { pen.font = `${size}px ${fontFamily}`; };
+  return {
+    pen, ink,
+    fits: (words, room, size = 11) => (font(size), pen.measureText(words).width <= room),
+    text(words, x, y, { size = 11, align = 'center', alpha = 0.85, colour = ink } = {}) {
+      font(size);
+      Object.assign(pen, { textAlign: align, textBaseline: 'middle', fillStyle: colour, globalAlpha: alpha });
+      pen.fillText(words, x, y);
+    },
+    fill(x, y, w, h, colour, alpha = 1) {
+      Object.assign(pen, { fillStyle: colour, globalAlpha: alpha });
+      pen.fillRect(x, y, w, h);
+    },
+    frame(x, y, w, h, colour, { alpha = 1, weight = 1, dash = [] } = {}) {
+      Object.assign(pen, { strokeStyle: colour, globalAlpha: alpha, lineWidth: weight });
+      pen.setLineDash(dash);
+      pen.strokeRect(x + weight / 2, y + weight / 2, w - weight, h - weight);
+      pen.setLineDash([]);
+    },
+  };
+}
+
+// ---- Parts -----------------------------------------------------------------------------------
+
+const CSS = `
+.rx-root{max-width:1100px;font:13px/1.45 system-ui,sans-serif;padding:4px 6px}
+.rx-root canvas{display:block;width:100%;margin:6px 0;transition:color 1ms;touch-action:pan-y}
+.rx-root canvas:focus-visible{outline:2px solid;outline-offset:3px}
+.rx-root p{margin:4px 0;max-width:75em}
+.rx-root button{font:inherit;padding:2px 10px}
+.rx-say{min-height:2.9em}
+.rx-controls{display:flex;flex-wrap:wrap;gap:0 12px;min-height:1.5em}
+.rx-late{animation:rx-late 0s 2s both}
+@keyframes rx-late{from{visibility:hidden}}
+.rx-bar{display:flex;flex-wrap:wrap;gap:4px 22px;align-items:center}
+.rx-bar label{display:flex;gap:8px;align-items:center}
+.rx-bar output{min-width:3.6em}
+.rx-bar input{width:130px}
+.rx-status{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+.rx-note{opacity:.8}
+.rx-table{max-height:260px;overflow:auto}
+.rx-root table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+.rx-root td,.rx-root th{padding:1px 10px;text-align:right}
+`;
+
+export const make = (tag, properties = {}, ...children) => {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+};
+
+export const dial = (name, move) => {
+  const output = make('output'), input = make('input', { type: 'range', min: 0, ariaLabel: name });
+  input.oninput = () => move(+input.value);
+  return { input, output, row: make('label', {}, name, input, output) };
+};
+
+
+// A table of rows, the first of which holds the columns' names.
+export function tableOf([head, ...rows]) {
+  const row = (tag, cells) => make('tr', {}, ...cells.map(textContent => make(tag, { textContent })));
+  return make('table', {}, row('th', head), ...rows.map(cells => row('td', cells)));
+}
+
+// Another size or another theme: the host's text colour is in transition when its theme changes.
+// JupyterLab restarts such a transition as its style sheets arrive, so that it is cancelled, not ended.
+function watchLooks(canvases, redraw) {
+  const recolour = () => requestAnimationFrame(redraw);
+  for (const canvas of canvases) canvas.ontransitionend = canvas.ontransitioncancel = recolour;
+  if (canvases.length) new ResizeObserver(redraw).observe(canvases[0]);
+}
+
+// ---- The page --------------------------------------------------------------------------------
+
+// Put an explorer into `root`, which holds .rx-picture, .rx-controls and .rx-live. `build(page)` makes
+// its view, which has `nodes` to show, `place`, `update(data)`, `go(change)`, `rows()` for the data
+// table, and where it draws `canvases` and `redraw()`. A view shows `page.sentence`, `page.details` (the
+// table) and `page.caption` where it likes, and calls `page.say(words, place)` after every movement.
+// Returns what the kernel's side needs: `update(data)`, `go(place)`, `alone()`, and a hook `moved`
+// for it to set.
+export function openPage(root, data, build) {
+  if (root.__rx) return root.__rx;
+  const asks = data.asks ?? [];
+  let timer;
+
+  const status = make('p', { className: 'rx-status', role: 'status' }), problem = make('p');
+  const table = make('div', { className: 'rx-table', tabIndex: 0, role: 'region', ariaLabel: 'data table' });
+  const summary = make('summary', { textContent: 'Data table' });
+  const page = {
+    root, say,
+    sentence: make('p', { className: 'rx-say', ariaHidden: true }),
+    details: make('details', { ontoggle: fillTable }, summary, table),
+    caption: make('p', { className: 'rx-note' }),
+    blocked: false, // by a problem, which stands in the view's place
+  };
+  const view = build(page), shown = make('div', {}, ...view.nodes);
+  const slot = root.querySelector('.rx-controls');
+  root.querySelector('.rx-picture')?.remove();
+  root.querySelector('.rx-live').replaceChildren(make('style', { textContent: CSS }), problem, shown, status);
+
+  function alone() { // without a kernel, or not yet with one
+    const textContent = `${asks.join(', ')}: the notebook changes these, once its cell has run`;
+    slot.replaceChildren(make('p', { className: 'rx-note rx-late', textContent }));
+  }
+
+  function update(fresh) {
+    problem.textContent = fresh.problem ?? '';
+    page.blocked = shown.hidden = !!fresh.problem;
+    if (fresh.problem) return announce(fresh.problem, view.place);
+    page.caption.textContent = fresh.caption ?? '';
+    view.update(fresh);
+  }
+
+  function say(words, place = view.place) {
+    page.sentence.textContent = words;
+    fillTable();
+    announce(words, place);
+  }
+
+  function announce(words, place) { // to a screen reader and to the kernel, once the reader rests
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      status.textContent = words;
+      self.moved?.({ ...place });
+    }, 400);
+  }
+
+  function fillTable() {
+    if (page.details.open && !page.blocked) table.replaceChildren(tableOf(view.rows()));
+  }
+
+  root.onkeydown = event => event.stopPropagation(); // the notebook has its own use for these keys
+  watchLooks(view.canvases ?? [], () => page.blocked || view.redraw());
+  const go = change => { if (!page.blocked) view.go(change); };
+  const self = (root.__rx = { update, go, alone, place: view.place, view });
+  alone();
+  update(data);
+  return self;
+}
