@@ -188,6 +188,26 @@ class Microscope:
         )
         return np.where(seen[round], SEEN, unseen).astype(np.int8)
 
+    def kinds_among(
+        self, round: int, tokens: Int[np.ndarray, " tokens"]
+    ) -> Int8[np.ndarray, "tokens tokens"]:
+        """Say of some tokens what a round makes of every pair of them, queries in rows."""
+        return np.stack([self.kinds(round, int(token))[tokens] for token in tokens])
+
+    def seen_binned(self, bins: int, round: int | None = None) -> Int[np.ndarray, "bins bins"]:
+        """Count the pairs that a round, or without one any round, sees: queries in rows.
+
+        Neighbouring positions share a bin, so that any length fits a picture.
+        """
+        chosen = range(self.n_rounds) if round is None else [round]
+        counts = np.zeros((bins, bins), dtype=np.int64)
+        for r in chosen:
+            self.check_round(r)
+            pairs = pairs_seen(self.order[r], self.first[r], self.last[r], self.causal)
+            query, key = (np.stack(np.divmod(pairs, self.length)) * bins) // self.length
+            counts += np.bincount(query * bins + key, minlength=bins * bins).reshape(bins, bins)
+        return counts
+
     def describe(self, round: int = 0, token: int | None = None, weighed: bool = True) -> str:
         """Say in a few sentences what a round did, or what it did with one token.
 
@@ -394,7 +414,7 @@ def _labels(
 def _as_tokens(
     tokens: str | Sequence[int] | np.ndarray | Tensor, vocab_size: int
 ) -> Int[Tensor, " length"]:
-    """Return one sequence of at least two tokens."""
+    """Return one sequence of at least two tokens; whether they are known, the model will say."""
     if isinstance(tokens, str):
         if vocab_size != N_BYTES:
             raise ValueError(
@@ -414,6 +434,8 @@ def _as_tokens(
         raise ValueError(
             f"a sequence needs at least 2 tokens, got {len(numbers)}: one alone has nobody to see"
         )
+    if numbers.is_floating_point():
+        raise ValueError(f"tokens must be integers, got {numbers.dtype}: give their numbers")
     return numbers
 
 

@@ -48,13 +48,23 @@ export default {
     let speaker; // the page whose reader moved, which must not be told so
     const here = () => (context?.localPath ?? context?.path ?? '').replace(/^[^/]*:/, '');
 
+    // What takes longer to compute is asked for once the page has drawn the rest: while the reader
+    // moves a control, only the last of his questions is still worth an answer.
+    const update = page => {
+      page.update(model.get('data'));
+      page.arrive(model.get('late'));
+      const { version } = model.get('data');
+      if (version === undefined || version === model.get('asked')) return;
+      model.set('asked', version);
+      model.save_changes();
+    };
     const join = async root => {
       const page = root.__rx;
       if (!page || root.dataset.link === 'on' || !inNotebook(root, here())) return;
       const views = [];
       joined.set(root, views);
       root.dataset.link = 'on';
-      page.update(model.get('data'));
+      update(page);
       page.moved = place => {
         speaker = page;
         model.set('place', place);
@@ -87,7 +97,8 @@ export default {
       joined.clear();
     };
     document.addEventListener('rx:mounted', scan);
-    model.on('change:data', () => { scan(); pages().forEach(page => page.update(model.get('data'))); });
+    model.on('change:data', () => { scan(); pages().forEach(update); });
+    model.on('change:late', () => pages().forEach(page => page.arrive(model.get('late'))));
     model.on('change:place', () => {
       for (const page of pages()) if (page !== speaker) page.go(model.get('place'));
     });

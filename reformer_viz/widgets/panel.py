@@ -42,6 +42,14 @@ class View(Protocol):
         """Draw it for print."""
 
 
+@runtime_checkable
+class LateView(View, Protocol):
+    """A view some of whose numbers take longer: they follow when the page has drawn the rest."""
+
+    def ship_late(self, data: Any) -> dict:
+        """Return what follows, as JSON; its `version` will say which data it belongs to."""
+
+
 class Link(anywidget.AnyWidget):
     """Carry data from the kernel to the page, and the reader's place back.
 
@@ -54,6 +62,9 @@ class Link(anywidget.AnyWidget):
     data = traitlets.Dict().tag(sync=True)
     place = traitlets.Dict().tag(sync=True)
     controls = traitlets.List().tag(sync=True)
+    asked = traitlets.Int(-1).tag(sync=True)
+    """The version of the data for which a page waits to hear the rest."""
+    late = traitlets.Dict().tag(sync=True)
 
 
 class Panel:
@@ -78,6 +89,7 @@ class Panel:
         self.data: Any = None
         self.problem: str | None = None
         self._view, self._measure = view, measure
+        self._version = 0
         # While a cell runs, callbacks run on a second thread.
         self._lock = threading.RLock()
         shipped = self._refresh()
@@ -90,6 +102,7 @@ class Panel:
         )
         for widget in (self._link, *self.controls.values()):
             _answer_while_cells_run(widget)
+        self._link.observe(self._asked, "asked")
         for control in self.controls.values():
             if control.has_trait("value"):
                 control.observe(self._changed, "value")
@@ -145,6 +158,14 @@ class Panel:
         with self._lock:
             self._link.data = self._refresh()
 
+    def _asked(self, change: Mapping) -> None:
+        with self._lock:
+            if change["new"] == self._version and not self.problem:  # else it is asked again
+                self._link.late = self._late()
+
+    def _late(self) -> dict:
+        return {**self._view.ship_late(self.data), "version": self._version}
+
     def _refresh(self) -> dict:
         """Measure what the controls say; return what to ship: integers, or the problem."""
         try:
@@ -152,12 +173,16 @@ class Panel:
         except ValueError as error:
             self.data, self.problem = None, str(error)
             return {"problem": self.problem}
-        return self._view.ship(self.data)
+        self._version += 1
+        numbered = {"version": self._version} if isinstance(self._view, LateView) else {}
+        return {**self._view.ship(self.data), **numbered}
 
     def _html(self) -> str:
         """Return a picture and the script that takes its place wherever scripts may run."""
         asks = [self.controls[name].description for name in self._values()]
         data = {**self._link.data, "place": self._link.place, "asks": asks}
+        if "version" in data:
+            data["late"] = self._late()
         return (
             f'<div class="rx-root" data-rx="{self._key}" data-lm-suppress-shortcuts="true">'
             f'<div class="rx-picture">{self._picture()}</div>'
