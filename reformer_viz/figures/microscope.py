@@ -86,7 +86,7 @@ def _plot_row(
     corners = [(start * scale, 2.45), ((start + shown) * scale, 2.45), (shown, 1.5), (0, 1.5)]
     axes.add_patch(Polygon(corners, color=style.SHADE, linewidth=0))
     for k in range(start, start + shown):
-        _plot_cell(axes, microscope, int(order[k]), k - start, kinds[k], colours[k], token)
+        _plot_cell(axes, microscope, int(order[k]), k - start, int(kinds[k]), colours[k], token)
     _plot_weights(axes, microscope, token, np.argsort(order), start, scale)
     _name_row(axes, microscope, round, start, shown, in_sorted_order)
 
@@ -120,7 +120,7 @@ def _plot_cell(
     )
     if kind in (ELSEWHERE, FOUND):
         axes.bar(x + 0.05, 0.12, 0.9, -0.22, align="edge", color=style.MUTED)
-    label = f"{position}" if microscope.labels is None else _printable(microscope.labels[position])
+    label = _printable(microscope.labels[position])
     axes.text(
         x + 0.5,
         0.45,

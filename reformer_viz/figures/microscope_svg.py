@@ -125,7 +125,7 @@ def _cells(
             parts.append(svg.rect(x, top + CELL + 1, width, 3, style.MUTED))
         if kind in (LOST, FOUND):
             parts.append(svg.rect(x, top + CELL - 4, width, 4, colour))
-        label = f"{token}" if microscope.labels is None else microscope.labels[token]
+        label = microscope.labels[token]
         ink = style.text_on(colour) if kind == SEEN else style.INK
         size = svg.number(min(12, 16 / len(label)))
         words = svg.text(label, x + width / 2, top + CELL / 2 + 4)

@@ -92,7 +92,7 @@ class Microscope:
     window: Window
     within_bucket: bool
     causal: bool
-    labels: tuple[str, ...] | None
+    labels: tuple[str, ...]
     """What to call the tokens."""
     layer: int
     head: int
@@ -270,7 +270,7 @@ class Specimen:
     trace: Trace
     layers: tuple[str, ...]
     count_repeats: bool
-    labels: tuple[str, ...] | None
+    labels: tuple[str, ...]
 
     def look(self, layer: int | None = None, head: int = 0) -> Microscope:
         """Take one head of one layer, None being the first with LSH attention."""
@@ -328,7 +328,8 @@ def measure_microscope(
     """Run a copy of a model on one sequence, and take what one head of one layer did with it.
 
     `tokens` are numbers, or text for a model of bytes. `layer=None` is the first with LSH
-    attention. `decode` turns a list of one token into what to call it. The copy evaluates: no
+    attention. `decode` turns a list of one token into what to call it; without it a byte is called
+    by its character, and any other token by its number. The copy evaluates: no
     dropout, and the rotations that stay the same. The model itself is left as it is.
 
     Raises ValueError for what cannot be looked at: fewer than two tokens, tokens that the model
@@ -405,10 +406,10 @@ def _readable(label: str) -> str:
 
 def _labels(
     numbers: list[int], vocab_size: int, decode: Callable[[list[int]], str] | None
-) -> tuple[str, ...] | None:
+) -> tuple[str, ...]:
     if decode is not None:
         return tuple(_readable(decode([number])) for number in numbers)
-    return label_bytes(numbers) if vocab_size == N_BYTES else None
+    return label_bytes(numbers) if vocab_size == N_BYTES else tuple(map(str, numbers))
 
 
 def _as_tokens(

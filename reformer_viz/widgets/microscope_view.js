@@ -196,7 +196,7 @@ function drawCell(scene, row, k) {
   const lit = kind === SEEN || i === token, lost = kind === LOST || kind === FOUND;
   if (lost) frame(x, CELLS, wide, CELL, colour, { weight: 2 });
   else fill(x, CELLS, wide, CELL, colour, lit ? 1 : 0.16);
-  const words = data.labels?.[i] ?? `${i}`, on = lit ? data.text_colours[b] : ink;
+  const words = data.labels[i], on = lit ? data.text_colours[b] : ink;
   if (lit && data.hatched && b % 2) fill(x, CELLS + CELL - 4, wide, 2, on, 0.6);
   text(words, x + wide / 2, CELLS + CELL / 2,
     { size: words.length > 1 ? 10 : 14, colour: on, alpha: lit ? 1 : 0.75, family: MONO, most: wide });
@@ -267,18 +267,18 @@ function drawMatrix(canvas, view, start) {
 // All pairs, in as many bins as there are pixels: this round in one colour, stronger the more pairs
 // fall into a bin, over the other rounds in faint ink.
 function pictureOf({ rule, plans, buckets, data, place }, size, ink) {
-  const n = buckets.length, bins = Math.min(n, size), bin = i => Math.floor((i * bins) / n);
-  const [here, others] = [0, 1].map(() => new ImageData(bins, bins));
-  const accent = [1, 3, 5].map(at => parseInt(data.accent.slice(at, at + 2), 16));
-  const dose = Math.max(8, 255 / Math.max(1, (n / bins) ** 2 / 64));
-  plans.forEach((plan, r) => eachSeen(plan, rule.causal, (i, j) => {
-    const at = 4 * (bin(i) * bins + bin(j));
-    if (r !== place.round) others.data[at + 3] = 56;
-    else here.data.set([...accent, Math.max(90, here.data[at + 3]) + dose], at);
-  }));
+  const n = buckets.length, bins = Math.min(n, size), bin = Uint16Array.from(buckets, (_, i) => (i * bins) / n);
+  const [here, others] = [0, 1].map(() => new ImageData(bins, bins)), pairs = new Uint32Array(bins * bins);
+  plans.forEach((plan, r) => eachSeen(plan, rule.causal, r === place.round
+    ? (i, j) => { pairs[bin[i] * bins + bin[j]]++; }
+    : (i, j) => { others.data[4 * (bin[i] * bins + bin[j]) + 3] = 56; }));
+  const accent = [1, 3, 5].map(at => parseInt(data.accent.slice(at, at + 2), 16)), many = Math.max(1, (n / bins) ** 2 / 64);
+  pairs.forEach((count, at) => {
+    if (count) here.data.set([...accent, Math.min(255, 90 + (165 * count) / many)], 4 * at);
+  });
   const sheet = image => {
     const canvas = make('canvas', { width: bins, height: bins }), pen = canvas.getContext('2d');
-    if (image) pen.putImageData(image, 0, 0);
+    pen.putImageData(image, 0, 0);
     return { canvas, pen };
   };
   const { canvas, pen } = sheet(others);
@@ -312,23 +312,24 @@ function drawDetail({ fill, frame, ink }, { rule, plans, plan, whole, buckets, d
 const CHIPS = 8;
 
 function chipsOf(view, title, keys, go) {
-  const { data, buckets, shares, row, place } = view;
+  const { data, buckets, shares, row } = view;
   const heavy = [...keys].sort((a, b) => (shares?.get(b) ?? 0) - (shares?.get(a) ?? 0) || a - b);
   const chip = key => {
     const found = row.by[key] >= 0 && row.kinds[key] !== SEEN ? `round ${row.by[key]}` : '';
     const facts = [num(key), shares?.has(key) ? percent(shares.get(key)) : '', found].filter(Boolean).join(' · ');
     const swatch = make('i', { style: `background:${data.colours[buckets[key]]}` });
-    const name = make('b', { textContent: data.labels?.[key] ?? '' });
+    const name = make('b', { textContent: data.labels[key] });
     return make('button', { type: 'button', className: 'rx-chip', onclick: () => go({ token: key }) }, swatch, name, facts);
   };
-  const more = keys.length > CHIPS ? `, ${num(CHIPS)} of them` : '';
-  const head = place.token === null ? title : `${title}: ${num(keys.length)}${more}`;
-  return make('div', {}, make('h4', { textContent: head }), ...heavy.slice(0, CHIPS).map(chip));
+  const head = `${title}: ${num(keys.length)}`;
+  const more = keys.length > CHIPS ? `and ${num(keys.length - CHIPS)} more` : '';
+  return make('div', {}, make('h4', { textContent: head }), ...heavy.slice(0, CHIPS).map(chip), more);
 }
 
+const HINT = 'Point at a token, or step to one with the arrow keys, and its bucket-mates light up everywhere.';
 const LISTS = [
   [round => `seen by round ${round}`, [SEEN]],
-  [() => 'one bucket, lost to the window', [LOST, FOUND]],
+  [() => 'lost to the window', [LOST, FOUND]],
   [() => 'shown by other rounds', [FOUND, ELSEWHERE]],
 ];
 
@@ -336,7 +337,7 @@ function listsOf(view, go) {
   const { row, place } = view;
   return LISTS.map(([title, kinds]) => {
     const keys = [];
-    row?.kinds.forEach((kind, j) => { if (kinds.includes(kind)) keys.push(j); });
+    row.kinds.forEach((kind, j) => { if (kinds.includes(kind)) keys.push(j); });
     return chipsOf(view, title(place.round), keys, go);
   });
 }
@@ -371,14 +372,13 @@ const legend = () => {
 
 const MICROSCOPE_CSS = `
 .rx-root h4{margin:0 0 4px;font-size:12px;font-weight:600}
-.rx-mates{display:grid;grid-template-columns:repeat(3,1fr);gap:4px 18px;min-height:116px;margin:8px 0}
+.rx-mates{display:grid;grid-template-columns:1fr 1fr 1.35fr;gap:4px 12px;min-height:136px;font-size:11px;margin:8px 0}
 .rx-root .rx-chip{display:inline-flex;gap:5px;align-items:center;margin:0 3px 3px 0;padding:0 5px;border:1px solid;border-color:color-mix(in srgb,currentColor 25%,transparent);border-radius:9px;background:none;color:inherit;font-size:11px;line-height:1.6;cursor:pointer}
 .rx-chip i{width:9px;height:9px}
 .rx-chip b{font-family:${MONO}}
 .rx-key{display:flex;flex-wrap:wrap;gap:2px 18px;margin:8px 0}
 .rx-key i{display:inline-block;width:10px;height:10px;margin-right:6px;border:1.5px solid;vertical-align:-1px}
 .rx-root input[type=checkbox]{width:auto}
-.rx-root .rx-changed{margin:0 0 0 auto;font-weight:600}
 `;
 
 export const mount = (root, data) => openPage(root, data, microscopeIn);
@@ -402,15 +402,13 @@ function microscopeIn(page) {
   const rule = make('select', { ariaLabel: 'window rule', onchange: () => go({ window: rule.value }) }, ...options);
   const within = make('input', { type: 'checkbox', onchange: () => go({ within_bucket: within.checked }) });
   const mates = make('div', { className: 'rx-mates' });
-  const back = make('button', { type: 'button', textContent: 'back to it', onclick: asModel });
-  const changed = make('p', { className: 'rx-changed' }), why = make('span');
+  const back = make('button', { type: 'button', textContent: 'as the model did', onclick: asModel });
   const nodes = [
     make('style', { textContent: MICROSCOPE_CSS }),
     make('div', { className: 'rx-bar' }, round.row, rounds.row, chunk.row,
-      make('label', {}, 'window rule', rule), make('label', {}, within, 'only its own bucket'), changed),
+      make('label', {}, 'window rule', rule), make('label', {}, within, 'only its own bucket'), back),
     text, sorted, page.sentence, mates, matrix, legend(), page.details, page.caption,
   ];
-  changed.append(why, ' ', back);
 
   function update(fresh) {
     const late = fresh.late ?? null;
@@ -465,9 +463,10 @@ function microscopeIn(page) {
   function rowsOfTokens() {
     const n = lengthOf(data), { order, slot } = view.plan, range = (what, start) =>
       `${what} ${num(start)}–${num(Math.min(n, start + DETAIL) - 1)} below`;
+    const state = !isOwn(place) ? 'not what the model did, ' : view.weights ? '' : 'weights pending, ';
     return [
       { n, start: textStart, token: k => k, at: i => i,
-        title: `the text, ${many(n, 'token')}`, range: range('tokens', textStart) },
+        title: `the text, ${many(n, 'token')}`, range: range(`${state}tokens`, textStart) },
       { n, start: sortedStart, token: k => order[k], at: i => slot[i], cut: view.rule.chunk_length,
         title: `round ${place.round}: sorted by bucket, cut into chunks`, range: range('slots', sortedStart) },
     ];
@@ -479,7 +478,7 @@ function microscopeIn(page) {
     drawRow(text, view, view.rows[0]);
     drawRow(sorted, view, view.rows[1]);
     drawMatrix(matrix, view, sortedStart);
-    mates.replaceChildren(...listsOf(view, go));
+    mates.replaceChildren(...(place.token === null ? [make('p', { textContent: HINT })] : listsOf(view, go)));
   }
 
   function speak() {
@@ -495,8 +494,7 @@ function microscopeIn(page) {
     show(chunk, 1, Math.max(4 * own.chunk_length, view.rule.chunk_length), view.rule.chunk_length);
     rule.value = view.rule.window;
     within.checked = view.rule.within_bucket;
-    back.hidden = isOwn(place);
-    why.textContent = isOwn(place) ? (view.weights ? '' : 'weights: pending') : 'not what the model did';
+    back.style.visibility = isOwn(place) ? 'hidden' : '';
     page.say(words, { ...place, token: kept });
   }
 
@@ -512,7 +510,7 @@ function microscopeIn(page) {
       ['position', 'token', 'bucket', 'slot', 'chunk', 'sees', 'loses', 'seen by other rounds', 'weight from the chosen'],
       ...Array.from({ length: end - textStart }, (_, k) => {
         const i = textStart + k, { kinds } = rowOf(plans, rule, place.round, i);
-        return [i, data.labels?.[i] ?? '', buckets[i], plan.slot[i], Math.floor(plan.slot[i] / rule.chunk_length),
+        return [i, data.labels[i], buckets[i], plan.slot[i], Math.floor(plan.slot[i] / rule.chunk_length),
           count(kinds, SEEN), count(kinds, LOST, FOUND), count(kinds, FOUND, ELSEWHERE),
           shares?.has(i) ? percent(shares.get(i)) : ''];
       }),
@@ -566,5 +564,8 @@ function microscopeIn(page) {
     go({ token: kept === found.token ? null : found.token }, false, hold(found));
   };
 
-  return { nodes, canvases: [text, sorted, matrix], place, update, go, redraw, rows, arrive, view };
+  const squaresNow = () => ({ ...squares(matrix.clientWidth, lengthOf(data)), start: sortedStart });
+  return {
+    nodes, canvases: [text, sorted, matrix], place, update, go, redraw, rows, arrive, view, squares: squaresNow,
+  };
 }
