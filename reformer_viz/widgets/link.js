@@ -54,8 +54,8 @@ export default {
       page.update(model.get('data'));
       page.arrive(model.get('late'));
       const { version } = model.get('data');
-      if (version === undefined || version === model.get('asked')) return;
-      model.set('asked', version);
+      if (version === undefined || version === model.get('wanted')) return;
+      model.set('wanted', version);
       model.save_changes();
     };
     const join = async root => {

@@ -62,7 +62,7 @@ class Link(anywidget.AnyWidget):
     data = traitlets.Dict().tag(sync=True)
     place = traitlets.Dict().tag(sync=True)
     controls = traitlets.List().tag(sync=True)
-    asked = traitlets.Int(-1).tag(sync=True)
+    wanted = traitlets.Int(-1).tag(sync=True)
     """The version of the data for which a page waits to hear the rest."""
     late = traitlets.Dict().tag(sync=True)
 
@@ -102,7 +102,7 @@ class Panel:
         )
         for widget in (self._link, *self.controls.values()):
             _answer_while_cells_run(widget)
-        self._link.observe(self._asked, "asked")
+        self._link.observe(self._send_late, "wanted")
         for control in self.controls.values():
             if control.has_trait("value"):
                 control.observe(self._changed, "value")
@@ -158,7 +158,7 @@ class Panel:
         with self._lock:
             self._link.data = self._refresh()
 
-    def _asked(self, change: Mapping) -> None:
+    def _send_late(self, change: Mapping) -> None:
         with self._lock:
             if change["new"] == self._version and not self.problem:  # else it is asked again
                 self._link.late = self._late()

@@ -609,18 +609,18 @@ def test_weights_follow_when_the_page_asks_and_are_of_the_data_that_it_asks_for(
     panel = explore_model(model_of(), tokens_of(30))
     link = panel._link
     assert (link.late, link.data["version"]) == ({}, 1)
-    link.asked = 1
+    link.wanted = 1
     assert link.late == {**MicroscopeView().ship_late(panel.data), "version": 1}
     panel.controls["head"].value = 1
     assert link.data["version"] == 2
     assert link.late["version"] == 1  # the page drops these, and asks again
     former = link.late
-    link.asked = 5
+    link.wanted = 5
     assert link.late is former or link.late == former
-    link.asked = 2
+    link.wanted = 2
     assert link.late == {**MicroscopeView().ship_late(panel.data), "version": 2}
     panel.controls["text"].value = ""
-    link.asked = 3
+    link.wanted = 3
     assert link.late["version"] == 2
 
 
