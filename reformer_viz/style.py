@@ -128,15 +128,22 @@ def plotly_template(dark: bool = False):
 
     text, grid = ("#E6EDF3", "#3D444D") if dark else (INK, "#D1D9E0")
     axis = {"gridcolor": grid, "linecolor": text, "ticks": "outside", "zeroline": False}
-    scale = matplotlib.colormaps[SEQUENTIAL]
+    space = {"gridcolor": grid, "backgroundcolor": "rgba(0,0,0,0)", "zerolinecolor": grid}
+    matplotlib_scale = matplotlib.colormaps[SEQUENTIAL]
+    scale = [[i / 10, to_hex(matplotlib_scale(i / 10))] for i in range(11)]
     return go.layout.Template(
+        data={"heatmap": [{"colorscale": scale}], "surface": [{"colorscale": scale}]},
         layout={
             "colorway": list(PALETTE),
-            "colorscale": {"sequential": [[i / 10, to_hex(scale(i / 10))] for i in range(11)]},
+            "colorscale": {"sequential": scale},
             "font": {"color": text, "size": 12},
+            "title": {"x": 0.01, "xanchor": "left", "font": {"size": 15}},
+            "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
+            "margin": {"l": 68, "r": 22, "t": 52, "b": 46},
+            "scene": {"xaxis": space, "yaxis": space, "zaxis": space},
             "paper_bgcolor": "rgba(0,0,0,0)",
             "plot_bgcolor": "rgba(0,0,0,0)",
             "xaxis": axis,
             "yaxis": axis,
-        }
+        },
     )

@@ -1,10 +1,39 @@
-"""The few shapes that still pictures are made of, as SVG: the same bytes on every machine."""
+"""Words of SVG: few characters, the same bytes on every machine, and no text that breaks out."""
 
 from html import escape
 
 import numpy as np
 
 Number = float | int | np.number
+
+
+def number(x: Number, digits: int = 2) -> str:
+    """Write a length with at most so many decimals."""
+    written = f"{x:.{digits}f}"
+    if digits:
+        written = written.rstrip("0").rstrip(".")
+    return "0" if written == "-0" else written
+
+
+def element(tag: str, content: str = "", **attributes: object) -> str:
+    """Write an element; `stroke_width` is `stroke-width`, and what is None is left out."""
+    said = "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{_value(value)}"'
+        for name, value in attributes.items()
+        if value is not None
+    )
+    return f"<{tag}{said}>{content}</{tag}>" if content else f"<{tag}{said}/>"
+
+
+def text(words: object, x: Number, y: Number, anchor: str = "middle", **attributes: object) -> str:
+    """Write words at a place: `anchor` is which part of them stands there."""
+    content = escape(printable(str(words))) or " "
+    return element("text", content, x=x, y=y, text_anchor=anchor, **attributes)
+
+
+def printable(words: str) -> str:
+    """Leave out the characters that XML must not hold."""
+    return "".join(c for c in words if c.isprintable() or c in "\t\n")
 
 
 def path(left: np.ndarray, top: Number, width: Number, height: Number, colour: str) -> str:
@@ -19,18 +48,6 @@ def rect(x: Number, y: Number, width: Number, height: Number, colour: str) -> st
     return path(np.array([x]), y, width, height, colour)
 
 
-def text(words: object, x: Number, y: Number, anchor: str = "middle") -> str:
-    """Write words, whatever they hold."""
-    return (
-        f'<text x="{number(x)}" y="{number(y)}" text-anchor="{anchor}">{escape(str(words))}</text>'
-    )
-
-
-def number(x: Number) -> str:
-    """Write a length with at most two decimals."""
-    return f"{x:.2f}".rstrip("0").rstrip(".")
-
-
 def runs(chosen: np.ndarray) -> str:
     """Outline the chosen cells, neighbours in a row together."""
     edges = np.diff(np.pad(chosen, ((0, 0), (1, 1))).astype(np.int8), axis=1)
@@ -38,3 +55,7 @@ def runs(chosen: np.ndarray) -> str:
     return "".join(
         f"M{a} {row}h{b - a}v1h{a - b}z" for (row, a), (_, b) in zip(starts, ends, strict=True)
     )
+
+
+def _value(value: object) -> str:
+    return number(value) if isinstance(value, Number) else escape(str(value))

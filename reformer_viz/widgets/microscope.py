@@ -22,6 +22,7 @@ from reformer_viz.measure.microscope import (
     copy_of,
     take_specimen,
 )
+from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
 
 MOST_TOKENS = 16_384
@@ -40,8 +41,10 @@ def explore_model(
     *,
     layer: int | None = None,
     head: int = 0,
+    rotations: int = 0,
     encode: Callable[[str], Sequence[int] | Tensor] | None = None,
     decode: Callable[[list[int]], str] | None = None,
+    place: Mapping | None = None,
 ) -> Panel:
     """Look at what a model's LSH attention does with a sequence: who sees whom, with what weight.
 
@@ -52,8 +55,9 @@ def explore_model(
 
     A copy of the model is looked at, as it is now and evaluating, so that one may go on training.
     `tokens` are numbers, or text for a model of bytes; other models take text when `encode` turns
-    it into numbers. `decode` says what to call a list of one token. What cannot be shown is a
-    sentence in the picture's place.
+    it into numbers. `decode` says what to call a list of one token. `rotations` are evaluation's,
+    0, or those of a step of training. `place` is where the reader stands. What cannot be shown is
+    a sentence in the picture's place.
     """
     looked_at = copy_of(model)
     text = _text_of(tokens, model.config.vocab_size, encode, decode)
@@ -64,7 +68,9 @@ def explore_model(
 
     @lru_cache(maxsize=4)
     def specimen(typed: str | None, rotations: int) -> Specimen:
-        given = tokens if typed == text else typed if encode is None else encode(typed)
+        given = tokens if typed == text else typed
+        if isinstance(given, str) and encode is not None:
+            given = encode(given)
         _check_length(given)
         return take_specimen(rotated(rotations), given, decode=decode)
 
@@ -73,8 +79,29 @@ def explore_model(
     ) -> Microscope:
         return specimen(text, rotations).look(layer, head)
 
-    controls = _controls(model, layer, head, text)
-    return Panel(MicroscopeView(), measure, controls, {"round": 0, "token": None, **_AS_THE_MODEL})
+    return Panel(
+        MicroscopeView(),
+        measure,
+        _controls(model, layer, head, rotations, text),
+        {"round": 0, "token": None, **_AS_THE_MODEL, **(place or {})},
+        _ModelCall(
+            explore_model,
+            {"model": model, "tokens": tokens, "encode": encode, "decode": decode},
+            text,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _ModelCall(Call):
+    """The line of code, in which a text that was typed stands for the tokens."""
+
+    text: str | None
+
+    def arguments(self, values: Mapping) -> str:
+        typed = {"tokens": values["text"]} if values.get("text") != self.text else {}
+        others = {name: value for name, value in values.items() if name != "text"}
+        return super().arguments({**typed, **others})
 
 
 @dataclass(frozen=True)
@@ -204,7 +231,7 @@ def _check_length(tokens: str | Sequence[int] | np.ndarray | Tensor) -> None:
 
 
 def _controls(
-    model: ReformerLM, layer: int | None, head: int, text: str | None
+    model: ReformerLM, layer: int | None, head: int, rotations: int, text: str | None
 ) -> dict[str, Widget]:
     """Make controls that reach their first values, also those that cannot be shown."""
     config = model.config
@@ -220,7 +247,7 @@ def _controls(
             layout={"width": "140px"},
         ),
         "head": _number("head", head, min(0, head), max(config.n_heads - 1, head)),
-        "rotations": _number("rotations", 0, 0, 9999),
+        "rotations": _number("rotations", rotations, min(0, rotations), 9999),
     }
     again = Button(description="New rotations", tooltip="Hash with those of another training step")
 

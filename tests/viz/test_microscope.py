@@ -528,6 +528,21 @@ def test_another_rule_is_a_place_in_the_page_and_asks_no_model():
     assert {"layer", "head", "rotations", "round", "token", "rounds", "window"} < set(panel.state)
 
 
+def test_the_line_of_code_leads_back_to_what_is_shown():
+    model, tokens = model_of(n_layers=4), "she sells"
+    panel = explore_model(model, tokens)
+    panel.controls["layer"].value, panel.controls["head"].value = 3, 1
+    panel.place = {"token": 5, "chunk_length": 3}
+    assert panel.code.startswith('explore_model(model, tokens="she sells", layer=3, head=1, ')
+    assert "text" not in panel.code
+    for typed in ("she sells", "sea shells"):
+        panel.controls["text"].value = typed
+        again = eval(panel.code, {"explore_model": explore_model, "model": model})
+        assert (repr(again), again.state) == (repr(panel), panel.state)
+    given = explore_model(model, tokens_of(9))
+    assert "explore_model(model, tokens=tokens, layer=1, " in given.code
+
+
 def test_the_given_tokens_are_looked_at_until_the_text_is_changed():
     tokens = [0x61, 0xC3, 0x62, 0x20]  # no UTF-8: not what its own text would be
     panel = explore_model(model_of(), tokens)
