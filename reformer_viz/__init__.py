@@ -5,6 +5,7 @@ from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.collisions import plot_collisions, plotly_collisions
 from reformer_viz.figures.geometry import plot_geometry, plotly_geometry
 from reformer_viz.figures.memory import plot_memory, plotly_memory
+from reformer_viz.figures.microscope import plot_microscope
 from reformer_viz.figures.misses import plot_miss_cost, plot_misses, write_miss_cost
 from reformer_viz.figures.paper_memory import plot_attention_memory, plot_memory_of_paper
 from reformer_viz.figures.recall import plot_recall, plotly_recall
@@ -20,6 +21,7 @@ from reformer_viz.measure.collisions import collision_probability, measure_colli
 from reformer_viz.measure.geometry import measure_geometry
 from reformer_viz.measure.leak import measure_leak
 from reformer_viz.measure.memory import measure_memory
+from reformer_viz.measure.microscope import measure_microscope
 from reformer_viz.measure.misses import measure_miss_cost, measure_misses
 from reformer_viz.measure.recall import measure_recall
 from reformer_viz.measure.reconstruction import measure_reconstruction
@@ -30,6 +32,7 @@ from reformer_viz.measure.step_film import measure_step_film
 from reformer_viz.measure.training import measure_training
 from reformer_viz.widgets.bucketing import explore_bucketing
 from reformer_viz.widgets.memory import explore_memory
+from reformer_viz.widgets.microscope import explore_model
 from reformer_viz.widgets.recall import explore_recall
 from reformer_viz.widgets.scenes import SceneList
 from reformer_viz.widgets.sparsity import explore_sparsity
@@ -42,6 +45,7 @@ __all__ = [
     "collision_probability",
     "explore_bucketing",
     "explore_memory",
+    "explore_model",
     "explore_recall",
     "explore_sparsity",
     "explore_speed",
@@ -54,6 +58,7 @@ __all__ = [
     "measure_geometry",
     "measure_leak",
     "measure_memory",
+    "measure_microscope",
     "measure_miss_cost",
     "measure_misses",
     "measure_recall",
@@ -71,6 +76,7 @@ __all__ = [
     "plot_leak",
     "plot_memory",
     "plot_memory_of_paper",
+    "plot_microscope",
     "plot_miss_cost",
     "plot_misses",
     "plot_recall",
