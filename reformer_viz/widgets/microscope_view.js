@@ -111,8 +111,9 @@ function weightsInWords(rule, row, weights, token) {
 // ---- The rows of tokens: the text, and sorted order ----------------------------------------------
 
 const DETAIL = 64; // tokens that have room for their names
-const HEAD = 18, STEMS = 14, STRIP = 16, FUNNEL = 26, CELL = 26, FOOT = 34; // pixels
-const OVER = HEAD + STEMS, CELLS = OVER + STRIP + FUNNEL, HEIGHT = CELLS + CELL + FOOT;
+const HEAD = 18, STEMS = 14, STRIP = 16, FUNNEL = 26, CELL = 26; // pixels, from above
+const OVER = HEAD + STEMS, CELLS = OVER + STRIP + FUNNEL, FEET = CELLS + CELL;
+const WINDOW = FEET + 27; // the middle of the bars for what a window covers
 const MONO = 'ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace';
 
 // Move a detail so that a place is in it, and not at its very edge.
@@ -141,7 +142,7 @@ function layout(row, width) {
 
 function drawRow(canvas, view, row) {
   const width = canvas.clientWidth, at = layout(row, width), { token } = view.place;
-  const scene = { ...view, ...painter(canvas, width, HEIGHT), width, at, token };
+  const scene = { ...view, ...painter(canvas, width, FEET + (row.cut ? 34 : 20)), width, at, token };
   scene.heaviest = Math.max(1, ...(scene.shares?.values() ?? []));
   scene.text(row.title, 0, 8, { align: 'left' });
   scene.text(row.range, width, 8, { align: 'right', alpha: 0.7 });
@@ -197,17 +198,17 @@ function drawCell(scene, row, k) {
   if (lost) frame(x, CELLS, wide, CELL, colour, { weight: 2 });
   else fill(x, CELLS, wide, CELL, colour, lit ? 1 : 0.16);
   const words = data.labels[i], on = lit ? data.text_colours[b] : ink;
-  if (lit && data.hatched && b % 2) fill(x, CELLS + CELL - 4, wide, 2, on, 0.6);
-  text(words, x + wide / 2, CELLS + CELL / 2,
+  if (lit && data.hatched && b % 2) fill(x, FEET - 4, wide, 2, on, 0.6);
+  text(words, x + wide / 2, FEET / 2,
     { size: words.length > 1 ? 10 : 14, colour: on, alpha: lit ? 1 : 0.75, family: MONO, most: wide });
-  if (kind === ELSEWHERE || kind === FOUND) fill(x, CELLS + CELL + 1, wide, 3, ink, 0.55);
+  if (kind === ELSEWHERE || kind === FOUND) fill(x, FEET + 1, wide, 3, ink, 0.55);
   if (shares?.get(i)) stem(scene, x + wide / 2, CELLS - 1, FUNNEL - 8, Math.min(wide, 6), shares.get(i));
   if (i === token) frame(x - 2, CELLS - 2, wide + 4, CELL + 4, ink, { weight: 2 });
 }
 
 function drawNumbers({ at, text }, row) {
   for (let k = row.start; k < row.start + at.count; k++)
-    if (k % 8 === 0) text(num(k), at.detail(k), CELLS + CELL + 12, { size: 10, alpha: 0.7, align: 'left' });
+    if (k % 8 === 0) text(num(k), at.detail(k), FEET + 12, { size: 10, alpha: 0.7, align: 'left' });
 }
 
 // Under sorted order: the buckets, the chunks, and what the chosen token's window covers.
@@ -225,12 +226,12 @@ function drawChunks(scene, row) {
     if (token === null && fits(num(bucket(k)), w, 10)) text(num(bucket(k)), x + w / 2, CELLS - 10, { size: 10 });
   });
   runs((k, l) => chunk(k) === chunk(l), (k, x, w) => {
-    fill(x, CELLS + CELL + 6, w, 1, ink, 0.5);
+    fill(x, FEET + 6, w, 1, ink, 0.5);
     const words = fits(`chunk ${num(chunk(k))}`, w, 10) ? `chunk ${num(chunk(k))}` : num(chunk(k));
-    if (fits(words, w, 10)) text(words, x + w / 2, CELLS + CELL + 14, { size: 10, alpha: 0.7 });
+    if (fits(words, w, 10)) text(words, x + w / 2, FEET + 14, { size: 10, alpha: 0.7 });
   });
   if (token === null) return;
-  const s = plan.slot[token], y = HEIGHT - 7;
+  const s = plan.slot[token], y = WINDOW;
   for (const [{ first, last }, high, alpha] of [[whole, 10, 0.15], [plan, 4, 0.85]]) {
     const from = Math.max(row.start, first[s]), to = Math.min(end - 1, last[s]);
     const x = at.detail(from), wide = at.detail(to) + at.one - 1 - x;
@@ -375,7 +376,7 @@ const legend = () => {
 
 const MICROSCOPE_CSS = `
 .rx-root h4{margin:0 0 4px;font-size:12px;font-weight:600}
-.rx-mates{display:grid;grid-template-columns:1fr 1fr 1.35fr;gap:4px 12px;min-height:136px;font-size:11px;margin:8px 0}
+.rx-mates{display:grid;grid-template-columns:1fr .8fr 1.45fr;gap:4px 12px;min-height:136px;font-size:11px;margin:8px 0}
 .rx-root .rx-chip{display:inline-flex;gap:5px;align-items:center;margin:0 3px 3px 0;padding:0 5px;border:1px solid;border-color:color-mix(in srgb,currentColor 25%,transparent);border-radius:9px;background:none;color:inherit;font-size:11px;line-height:1.6;cursor:pointer}
 .rx-chip i{width:9px;height:9px}
 .rx-chip b{font-family:${MONO}}
@@ -406,8 +407,8 @@ function microscopeIn(page) {
   const back = make('button', { type: 'button', textContent: 'as the model did', onclick: asModel });
   const nodes = [
     make('style', { textContent: MICROSCOPE_CSS }),
-    make('div', { className: 'rx-bar' }, round.row, rounds.row, chunk.row,
-      make('label', {}, 'window rule', rule), make('label', {}, within, 'only its own bucket'), back),
+    make('div', { className: 'rx-bar' }, round.row, rounds.row, back, chunk.row,
+      make('label', {}, 'window rule', rule), make('label', {}, within, 'only its own bucket')),
     text, sorted, page.sentence, mates, matrix, legend(), page.details, page.caption,
   ];
 
