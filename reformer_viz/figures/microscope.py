@@ -128,7 +128,7 @@ def _plot_cell(
         ha="center",
         va="center",
         family=_FONT,
-        fontsize=8 if len(label) == 1 else 8 / len(label),
+        fontsize=8 / max(1, len(label)),
         color=style.text_on(_hex(face)) if kind == SEEN else style.INK,
     )
 

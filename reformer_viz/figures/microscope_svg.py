@@ -127,7 +127,7 @@ def _cells(
             parts.append(svg.rect(x, top + CELL - 4, width, 4, colour))
         label = microscope.labels[token]
         ink = style.text_on(colour) if kind == SEEN else style.INK
-        size = svg.number(min(12, 16 / len(label)))
+        size = svg.number(min(12, 16 / max(1, len(label))))
         words = svg.text(label, x + width / 2, top + CELL / 2 + 4)
         parts.append(f'<g font-family="monospace" font-size="{size}" fill="{ink}">{words}</g>')
     return parts

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 from ipywidgets import BoundedIntText, Button, Dropdown, Textarea, Widget
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -210,19 +211,26 @@ def _text_of(
     encode: Callable | None,
     decode: Callable | None,
 ) -> str | None:
-    """Return the text to begin with where text can be typed, else None."""
+    """Return the text to begin with where text can be typed, else None.
+
+    Tokens that no text has are left out here: what is looked at are the tokens, and it says so.
+    """
     if isinstance(tokens, str):
         return tokens
-    numbers = np.asarray(tokens).reshape(-1).tolist()
-    if encode is not None:
-        return "" if decode is None else decode(numbers)
-    if vocab_size != N_BYTES:
+    if encode is None and vocab_size != N_BYTES:
         return None
-    return bytes(n for n in numbers if n in range(N_BYTES)).decode(errors="replace")
+    numbers = torch.as_tensor(tokens).flatten().tolist()
+    if decode is None:
+        numbers = [n for n in numbers if isinstance(n, int) and n in range(N_BYTES)]
+        return bytes(numbers).decode(errors="replace") if encode is None else ""
+    try:
+        return decode(numbers)
+    except ValueError:
+        return ""
 
 
 def _check_length(tokens: str | Sequence[int] | np.ndarray | Tensor) -> None:
-    length = len(tokens.encode() if isinstance(tokens, str) else tokens)
+    length = len(tokens.encode()) if isinstance(tokens, str) else torch.as_tensor(tokens).numel()
     if length > MOST_TOKENS:
         raise ValueError(
             f"the explorer draws at most {MOST_TOKENS:,} tokens, got {length:,}: give it a part, "

@@ -111,8 +111,9 @@ function weightsInWords(rule, row, weights, token) {
 // ---- The rows of tokens: the text, and sorted order ----------------------------------------------
 
 const DETAIL = 64; // tokens that have room for their names
-const HEAD = 18, STEMS = 14, STRIP = 16, FUNNEL = 26, CELL = 26, FOOT = 34; // pixels
-const OVER = HEAD + STEMS, CELLS = OVER + STRIP + FUNNEL, HEIGHT = CELLS + CELL + FOOT;
+const HEAD = 18, STEMS = 14, STRIP = 16, FUNNEL = 26, CELL = 26; // pixels, from above
+const OVER = HEAD + STEMS, CELLS = OVER + STRIP + FUNNEL, FEET = CELLS + CELL;
+const WINDOW = FEET + 27; // the middle of the bars for what a window covers
 const MONO = 'ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace';
 
 // Move a detail so that a place is in it, and not at its very edge.
@@ -141,7 +142,7 @@ function layout(row, width) {
 
 function drawRow(canvas, view, row) {
   const width = canvas.clientWidth, at = layout(row, width), { token } = view.place;
-  const scene = { ...view, ...painter(canvas, width, HEIGHT), width, at, token };
+  const scene = { ...view, ...painter(canvas, width, FEET + (row.cut ? 34 : 20)), width, at, token };
   scene.heaviest = Math.max(1, ...(scene.shares?.values() ?? []));
   scene.text(row.title, 0, 8, { align: 'left' });
   scene.text(row.range, width, 8, { align: 'right', alpha: 0.7 });
@@ -197,17 +198,17 @@ function drawCell(scene, row, k) {
   if (lost) frame(x, CELLS, wide, CELL, colour, { weight: 2 });
   else fill(x, CELLS, wide, CELL, colour, lit ? 1 : 0.16);
   const words = data.labels[i], on = lit ? data.text_colours[b] : ink;
-  if (lit && data.hatched && b % 2) fill(x, CELLS + CELL - 4, wide, 2, on, 0.6);
-  text(words, x + wide / 2, CELLS + CELL / 2,
+  if (lit && data.hatched && b % 2) fill(x, FEET - 4, wide, 2, on, 0.6);
+  text(words, x + wide / 2, FEET / 2,
     { size: words.length > 1 ? 10 : 14, colour: on, alpha: lit ? 1 : 0.75, family: MONO, most: wide });
-  if (kind === ELSEWHERE || kind === FOUND) fill(x, CELLS + CELL + 1, wide, 3, ink, 0.55);
+  if (kind === ELSEWHERE || kind === FOUND) fill(x, FEET + 1, wide, 3, ink, 0.55);
   if (shares?.get(i)) stem(scene, x + wide / 2, CELLS - 1, FUNNEL - 8, Math.min(wide, 6), shares.get(i));
   if (i === token) frame(x - 2, CELLS - 2, wide + 4, CELL + 4, ink, { weight: 2 });
 }
 
 function drawNumbers({ at, text }, row) {
   for (let k = row.start; k < row.start + at.count; k++)
-    if (k % 8 === 0) text(num(k), at.detail(k), CELLS + CELL + 12, { size: 10, alpha: 0.7, align: 'left' });
+    if (k % 8 === 0) text(num(k), at.detail(k), FEET + 12, { size: 10, alpha: 0.7, align: 'left' });
 }
 
 // Under sorted order: the buckets, the chunks, and what the chosen token's window covers.
@@ -225,15 +226,16 @@ function drawChunks(scene, row) {
     if (token === null && fits(num(bucket(k)), w, 10)) text(num(bucket(k)), x + w / 2, CELLS - 10, { size: 10 });
   });
   runs((k, l) => chunk(k) === chunk(l), (k, x, w) => {
-    fill(x, CELLS + CELL + 6, w, 1, ink, 0.5);
+    fill(x, FEET + 6, w, 1, ink, 0.5);
     const words = fits(`chunk ${num(chunk(k))}`, w, 10) ? `chunk ${num(chunk(k))}` : num(chunk(k));
-    if (fits(words, w, 10)) text(words, x + w / 2, CELLS + CELL + 14, { size: 10, alpha: 0.7 });
+    if (fits(words, w, 10)) text(words, x + w / 2, FEET + 14, { size: 10, alpha: 0.7 });
   });
   if (token === null) return;
-  const s = plan.slot[token], y = HEIGHT - 7;
+  const s = plan.slot[token], y = WINDOW;
   for (const [{ first, last }, high, alpha] of [[whole, 10, 0.15], [plan, 4, 0.85]]) {
     const from = Math.max(row.start, first[s]), to = Math.min(end - 1, last[s]);
-    if (from <= to) fill(at.detail(from), y - high / 2, at.detail(to) + at.one - 1 - at.detail(from), high, ink, alpha);
+    const x = at.detail(from), wide = at.detail(to) + at.one - 1 - x;
+    if (from <= to) fill(x, y - high / 2, wide, high, ink, alpha);
   }
 }
 
@@ -272,9 +274,10 @@ function pictureOf({ rule, plans, buckets, data, place }, size, ink) {
   plans.forEach((plan, r) => eachSeen(plan, rule.causal, r === place.round
     ? (i, j) => { pairs[bin[i] * bins + bin[j]]++; }
     : (i, j) => { others.data[4 * (bin[i] * bins + bin[j]) + 3] = 56; }));
-  const accent = [1, 3, 5].map(at => parseInt(data.accent.slice(at, at + 2), 16)), many = Math.max(1, (n / bins) ** 2 / 64);
+  const accent = [1, 3, 5].map(at => parseInt(data.accent.slice(at, at + 2), 16));
+  const enough = Math.max(1, (n / bins) ** 2 / 64); // of a bin's pairs, for its full colour
   pairs.forEach((count, at) => {
-    if (count) here.data.set([...accent, Math.min(255, 90 + (165 * count) / many)], 4 * at);
+    if (count) here.data.set([...accent, Math.min(255, 90 + (165 * count) / enough)], 4 * at);
   });
   const sheet = image => {
     const canvas = make('canvas', { width: bins, height: bins }), pen = canvas.getContext('2d');
@@ -295,7 +298,8 @@ function drawDetail({ fill, frame, ink }, { rule, plans, plan, whole, buckets, d
   const sees = ({ slot, first, last }, i, j) => first[slot[i]] <= slot[j] && slot[j] <= last[slot[i]];
   for (let row = 0; row < shown; row++) {
     const i = plan.order[start + row], y = TITLE + row * one, b = buckets[i], colour = data.colours[b];
-    const from = between(0, whole.first[start + row] - start, shown), to = between(0, whole.last[start + row] + 1 - start, shown);
+    const edge = slot => between(0, slot - start, shown);
+    const from = edge(whole.first[start + row]), to = edge(whole.last[start + row] + 1);
     if (from < to) fill(x + from * one, y, (to - from) * one, one, ink, 0.08);
     for (let column = 0; column < shown; column++) {
       const j = plan.order[start + column], cell = [x + column * one, y, one - gap, one - gap];
@@ -311,15 +315,15 @@ function drawDetail({ fill, frame, ink }, { rule, plans, plan, whole, buckets, d
 
 const CHIPS = 8;
 
-function chipsOf(view, title, keys, go) {
-  const { data, buckets, shares, row } = view;
-  const heavy = [...keys].sort((a, b) => (shares?.get(b) ?? 0) - (shares?.get(a) ?? 0) || a - b);
+function chipsOf(view, title, keys, choose) {
+  const { data, buckets, shares, row } = view, share = key => shares?.get(key) ?? 0;
+  const heavy = [...keys].sort((a, b) => share(b) - share(a) || a - b);
   const chip = key => {
     const found = row.by[key] >= 0 && row.kinds[key] !== SEEN ? `round ${row.by[key]}` : '';
-    const facts = [num(key), shares?.has(key) ? percent(shares.get(key)) : '', found].filter(Boolean).join(' · ');
+    const facts = [num(key), share(key) && percent(share(key)), found].filter(Boolean).join(' · ');
     const swatch = make('i', { style: `background:${data.colours[buckets[key]]}` });
     const name = make('b', { textContent: data.labels[key] });
-    return make('button', { type: 'button', className: 'rx-chip', onclick: () => go({ token: key }) }, swatch, name, facts);
+    return make('button', { type: 'button', className: 'rx-chip', onclick: () => choose(key) }, swatch, name, facts);
   };
   const head = `${title}: ${num(keys.length)}`;
   const more = keys.length > CHIPS ? `and ${num(keys.length - CHIPS)} more` : '';
@@ -333,12 +337,12 @@ const LISTS = [
   [() => 'shown by other rounds', [FOUND, ELSEWHERE]],
 ];
 
-function listsOf(view, go) {
+function listsOf(view, choose) {
   const { row, place } = view;
   return LISTS.map(([title, kinds]) => {
     const keys = [];
     row.kinds.forEach((kind, j) => { if (kinds.includes(kind)) keys.push(j); });
-    return chipsOf(view, title(place.round), keys, go);
+    return chipsOf(view, title(place.round), keys, choose);
   });
 }
 
@@ -372,7 +376,7 @@ const legend = () => {
 
 const MICROSCOPE_CSS = `
 .rx-root h4{margin:0 0 4px;font-size:12px;font-weight:600}
-.rx-mates{display:grid;grid-template-columns:1fr 1fr 1.35fr;gap:4px 12px;min-height:136px;font-size:11px;margin:8px 0}
+.rx-mates{display:grid;grid-template-columns:1fr .8fr 1.45fr;gap:4px 12px;min-height:136px;font-size:11px;margin:8px 0}
 .rx-root .rx-chip{display:inline-flex;gap:5px;align-items:center;margin:0 3px 3px 0;padding:0 5px;border:1px solid;border-color:color-mix(in srgb,currentColor 25%,transparent);border-radius:9px;background:none;color:inherit;font-size:11px;line-height:1.6;cursor:pointer}
 .rx-chip i{width:9px;height:9px}
 .rx-chip b{font-family:${MONO}}
@@ -396,8 +400,6 @@ function microscopeIn(page) {
   const round = dial('round', round => go({ round }));
   const rounds = dial('rounds used', rounds => go({ rounds }));
   const chunk = dial('chunk length', chunk_length => go({ chunk_length }));
-  Object.assign(rounds.input, { min: 1 });
-  Object.assign(chunk.input, { min: 1 });
   const options = ['chunks', 'sliding'].map(value => make('option', { value, textContent: value }));
   const rule = make('select', { ariaLabel: 'window rule', onchange: () => go({ window: rule.value }) }, ...options);
   const within = make('input', { type: 'checkbox', onchange: () => go({ within_bucket: within.checked }) });
@@ -405,20 +407,19 @@ function microscopeIn(page) {
   const back = make('button', { type: 'button', textContent: 'as the model did', onclick: asModel });
   const nodes = [
     make('style', { textContent: MICROSCOPE_CSS }),
-    make('div', { className: 'rx-bar' }, round.row, rounds.row, chunk.row,
-      make('label', {}, 'window rule', rule), make('label', {}, within, 'only its own bucket'), back),
+    make('div', { className: 'rx-bar' }, round.row, rounds.row, back, chunk.row,
+      make('label', {}, 'window rule', rule), make('label', {}, within, 'only its own bucket')),
     text, sorted, page.sentence, mates, matrix, legend(), page.details, page.caption,
   ];
 
   function update(fresh) {
-    const late = fresh.late ?? null;
     data = fresh;
     if (view.weights?.version !== data.version) view.weights = null;
     Object.assign(view, { data, key: null });
     page.root.style.setProperty('--rx-first', data.colours[0]);
     rule.disabled = !(data.chunks_before + data.chunks_after);
     go({ token: kept, ...data.place });
-    if (late) arrive(late);
+    if (data.late) arrive(data.late);
   }
 
   // Weights, which come after the plan: those of other data are too late.
@@ -445,6 +446,11 @@ function microscopeIn(page) {
     scroll(held);
     speak();
     redraw();
+  }
+
+  function choose(token) { // in the list, whose buttons are then others
+    go({ token });
+    text.focus({ preventScroll: true });
   }
 
   function plan(key) {
@@ -478,11 +484,11 @@ function microscopeIn(page) {
     drawRow(text, view, view.rows[0]);
     drawRow(sorted, view, view.rows[1]);
     drawMatrix(matrix, view, sortedStart);
-    mates.replaceChildren(...(place.token === null ? [make('p', { textContent: HINT })] : listsOf(view, go)));
+    mates.replaceChildren(...(place.token === null ? [make('p', { textContent: HINT })] : listsOf(view, choose)));
   }
 
   function speak() {
-    const words = describeMicroscope(view), n = lengthOf(data), { token } = place, own = data;
+    const words = describeMicroscope(view), n = lengthOf(data), { token } = place;
     matrix.ariaLabel = `Who sees whom. ${words}`;
     for (const [canvas, at] of [[text, token], [sorted, view.plan.slot[token]]]) {
       canvas.ariaValueMax = n - 1;
@@ -490,8 +496,8 @@ function microscopeIn(page) {
       canvas.ariaValueText = token === null ? 'no token chosen' : words;
     }
     show(round, 0, view.plans.length - 1, place.round, `${place.round} of 0–${view.plans.length - 1}`);
-    show(rounds, 1, own.buckets.length, view.plans.length);
-    show(chunk, 1, Math.max(4 * own.chunk_length, view.rule.chunk_length), view.rule.chunk_length);
+    show(rounds, 1, data.buckets.length, view.plans.length);
+    show(chunk, 1, Math.max(4 * data.chunk_length, view.rule.chunk_length), view.rule.chunk_length);
     rule.value = view.rule.window;
     within.checked = view.rule.within_bucket;
     back.style.visibility = isOwn(place) ? 'hidden' : '';
@@ -522,26 +528,28 @@ function microscopeIn(page) {
     const box = canvas.getBoundingClientRect();
     return { x: clientX - box.left, y: clientY - box.top, width: box.width };
   };
+  const lock = (token, held) => go({ token: kept === token ? null : token }, false, held);
   [text, sorted].forEach((canvas, k) => {
     const found = event => {
       const { x, y, width } = placeIn(canvas, event), row = view.rows[k], at = layout(row, width);
-      const over = y < OVER + STRIP + FUNNEL / 2;
-      return { over, token: row.token(over ? at.atOver(x) : at.atDetail(x)) };
+      const dragged = canvas.hasPointerCapture(event.pointerId), over = dragged || y < OVER + STRIP + FUNNEL / 2;
+      return { dragged, over, token: row.token(over ? at.atOver(x) : at.atDetail(x)) };
     };
     canvas.onpointerdown = event => {
-      if (!found(event).over) return;
+      const { over, token } = found(event);
+      if (!over) return;
       canvas.setPointerCapture(event.pointerId);
-      go({ token: found(event).token });
+      go({ token });
     };
     canvas.onpointermove = event => {
-      const { over, token } = found(event);
-      if (canvas.hasPointerCapture(event.pointerId)) go({ token: view.rows[k].token(layout(view.rows[k], placeIn(canvas, event).width).atOver(placeIn(canvas, event).x)) });
-      else go({ token }, true, canvas);
+      const { dragged, over, token } = found(event);
       canvas.style.cursor = over ? 'grab' : 'pointer';
+      if (dragged) go({ token });
+      else go({ token }, true, canvas);
     };
     canvas.onclick = event => {
       const { over, token } = found(event);
-      if (!over) go({ token: kept === token ? null : token }, false, canvas);
+      if (!over) lock(token, canvas);
     };
     canvas.onpointerleave = () => go({ token: kept });
     canvas.onkeydown = event => {
@@ -551,21 +559,20 @@ function microscopeIn(page) {
       go(step);
     };
   });
-  const tokenAt = event => {
+  const inMatrix = event => {
     const { x, y, width } = placeIn(matrix, event), n = lengthOf(data), { size, x: left, one } = squares(width, n);
-    const right = x > left - BETWEEN / 2, down = between(0, y - TITLE, size - 1);
-    return { right, token: right ? view.plan.order[sortedStart + Math.floor(down / one)] : Math.floor((down * n) / size) };
+    const down = between(0, y - TITLE, size - 1), near = x > left - BETWEEN / 2;
+    const token = near ? view.plan.order[sortedStart + Math.floor(down / one)] : Math.floor((down * n) / size);
+    return [token, near ? sorted : null];
   };
-  const hold = ({ right }) => (right ? sorted : null);
-  matrix.onpointermove = event => go({ token: tokenAt(event).token }, true, hold(tokenAt(event)));
+  matrix.onpointermove = event => {
+    const [token, held] = inMatrix(event);
+    go({ token }, true, held);
+  };
+  matrix.onclick = event => lock(...inMatrix(event));
   matrix.onpointerleave = () => go({ token: kept });
-  matrix.onclick = event => {
-    const found = tokenAt(event);
-    go({ token: kept === found.token ? null : found.token }, false, hold(found));
-  };
 
-  const squaresNow = () => ({ ...squares(matrix.clientWidth, lengthOf(data)), start: sortedStart });
-  return {
-    nodes, canvases: [text, sorted, matrix], place, update, go, redraw, rows, arrive, view, squares: squaresNow,
-  };
+  const canvases = [text, sorted, matrix], shown = view;
+  const drawn = () => ({ ...squares(matrix.clientWidth, lengthOf(data)), start: sortedStart });
+  return { nodes, canvases, place, update, go, redraw, rows, arrive, shown, squares: drawn };
 }

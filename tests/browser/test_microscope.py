@@ -35,7 +35,7 @@ MIDDLES = """() => {
   }));
 }"""
 PLACE = "() => document.querySelector('.rx-root').__rx.place"
-WEIGHTS = "() => document.querySelector('.rx-root').__rx.view.view.weights?.version ?? null"
+WEIGHTS = "() => document.querySelector('.rx-root').__rx.view.shown.weights?.version ?? null"
 START = "() => document.querySelector('.rx-root').__rx.view.squares().start"
 SERIOUS = ("serious", "critical")
 
@@ -139,11 +139,11 @@ def test_another_head_comes_as_a_plan_first_and_weights_of_other_data_are_droppe
 def test_while_weights_are_missing_the_plan_is_there_and_says_that_they_are_pending(live):
     pending = live.page.evaluate(
         """() => {
-          const page = document.querySelector('.rx-root').__rx, { data } = page.view.view;
+          const page = document.querySelector('.rx-root').__rx, { data } = page.view.shown;
           page.update({ ...data, version: 99 });
           const said = document.querySelector('.rx-say').innerText;
           page.arrive({ version: 98, counts: '', keys: '', halves: '' });
-          return [said, page.view.view.rows[0].range, page.view.view.weights];
+          return [said, page.view.shown.rows[0].range, page.view.shown.weights];
         }"""
     )
     words = like(head=1).data.describe(2, 194, weighed=False)
@@ -211,6 +211,7 @@ def test_pointing_lights_up_a_click_locks_and_the_overview_drags_the_detail(live
     assert live.page.evaluate(PLACE)["token"] >= 193
     live.page.locator(".rx-chip").first.click()
     assert live.page.evaluate(PLACE)["token"] < 193
+    assert slider(live, "token").evaluate("canvas => canvas === document.activeElement")
 
 
 @pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])

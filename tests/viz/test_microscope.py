@@ -571,6 +571,10 @@ def test_only_models_that_read_text_have_a_field_for_it():
     assert "<p>token ids must be" in panel._html()
 
 
+def str_of(numbers):
+    return bytes(numbers).decode()
+
+
 @pytest.mark.parametrize(
     ("explore", "complaint"),
     [
@@ -585,6 +589,10 @@ def test_only_models_that_read_text_have_a_field_for_it():
         (lambda: explore_model(broken(model_of()), "ab"), "NaN or infinity in layer 0's"),
         (lambda: explore_model(model_of(vocab_size=9), "ab"), "text needs a model of bytes"),
         (lambda: explore_model(model_of(), [1, 999]), "got 999"),
+        (lambda: explore_model(model_of(), torch.tensor([1.0, 2.0])), "must be integers"),
+        (lambda: explore_model(model_of(), torch.ones(2, 9).long()), r"shape (2, 9)"),
+        (lambda: explore_model(model_of(), [1, 999], encode=bytes, decode=str_of), "got 999"),
+        (lambda: explore_model(model_of(), torch.ones(1, MOST_TOKENS + 1).long()), "at most"),
         (lambda: explore_model(model_of(), "a" * (MOST_TOKENS + 1)), "at most 16,384 tokens"),
     ],
 )
@@ -702,6 +710,13 @@ def test_the_still_picture_holds_any_text_and_is_the_same_every_time():
         e.text for e in ElementTree.fromstring(picture).iter("{http://www.w3.org/2000/svg}text")
     )
     assert "</svg>&<01↵😀…" in words
+
+
+def test_tokens_without_a_name_are_drawn_without_one():
+    microscope = measure_microscope(model_of(), "abc", decode=lambda numbers: "")
+    assert microscope.labels == ("", "", "")
+    plot_microscope(microscope, 0, 1).draw_without_rendering()
+    ElementTree.fromstring(draw_svg(microscope, 0, 1))
 
 
 def test_characters_without_a_picture_are_boxes_in_print():
