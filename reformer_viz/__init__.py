@@ -13,11 +13,13 @@ from reformer_viz.measure.geometry import measure_geometry
 from reformer_viz.measure.memory import measure_memory
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.widgets.bucketing import explore_bucketing
+from reformer_viz.widgets.geometry import explore_geometry
 from reformer_viz.widgets.speed import explore_speed
 
 __all__ = [
     "collision_probability",
     "explore_bucketing",
+    "explore_geometry",
     "explore_speed",
     "measure_bucket_load",
     "measure_bucketing",

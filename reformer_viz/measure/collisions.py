@@ -14,6 +14,7 @@ from reformer_viz.measure.hashing import Hash, apply_hash
 
 Degrees = float | int
 
+_MANY_POINTS = 5  # of fewer, each is in the sentence beside its theory
 _CURVE = np.linspace(0.0, 180.0, 73)
 # Nodes of the quadratures, and how far out they reach: a Gaussian's tail beyond holds 1e-18.
 _RADII, _TURNS, _CORRELATIONS, _FAR = 80, 40, 60, 9.0
@@ -82,7 +83,7 @@ class Collisions:
 
     def _furthest(self) -> str:
         """Say how far theory and measurement are apart at most, in standard errors."""
-        if self.expected is None:
+        if self.expected is None or self.found.size < _MANY_POINTS:
             return ""
         apart = (abs(self.share - self.expected) / self.error).max()
         return (
