@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from ipywidgets import BoundedIntText, Button, Dropdown, FloatSlider, IntSlider, Widget
+from ipywidgets import Dropdown, Widget
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -17,9 +17,9 @@ from reformer_viz.measure.geometry import GeometryReading, measure_geometry
 from reformer_viz.measure.hashing import Hash
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
 from reformer_viz.widgets.call import Call
+from reformer_viz.widgets.controls import STYLE, noise_slider, rotation_controls, slider
 from reformer_viz.widgets.panel import Panel
 
-_STYLE = {"description_width": "92px"}
 _ROUNDS, _PAIRS, _ANGLES = (1, 4), 400, tuple(range(0, 181, 15))
 _OF_ROTATIONS, _OF_MADE_UP = ("n_buckets", "rotations", "new_rotations"), ("dimension", "n_points")
 DEFAULT_BUCKETS, DEFAULT_NOISE, DEFAULT_SEED = 8, 0.3, 155
@@ -129,39 +129,12 @@ def _controls(
     spaces = [("plane", 2), ("sphere", 3)]
     if dimension not in (2, 3):  # the panel then says what is wrong with it
         spaces.append((str(dimension), dimension))
-    controls = {
-        "dimension": Dropdown(description="space", options=spaces, value=dimension, style=_STYLE),
-        "n_points": _slider("vectors", n_points, 8, 400, step=8),
-        "n_buckets": _slider(
-            "buckets", DEFAULT_BUCKETS if n_buckets is None else n_buckets, 2, 16, 2
-        ),
-        "angle": _slider("angle", angle, 0, 180),
-        "noise": FloatSlider(
-            description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=_STYLE
-        ),
-        "rotations": BoundedIntText(
-            description="rotations", value=rotations, min=0, max=9999, style=_STYLE
-        ),
+    count = DEFAULT_BUCKETS if n_buckets is None else n_buckets
+    return {
+        "dimension": Dropdown(description="space", options=spaces, value=dimension, style=STYLE),
+        "n_points": slider("vectors", n_points, 8, 400, step=8),
+        "n_buckets": slider("buckets", count, 2, 16, step=2),
+        "angle": slider("angle", angle, 0, 180),
+        "noise": noise_slider(noise),
+        **rotation_controls(rotations),
     }
-    again = Button(description="New rotations", tooltip="Hash with other random directions")
-
-    def draw_again(_: Button) -> None:
-        controls["rotations"].value += 1
-
-    again.on_click(draw_again)
-    return {**controls, "new_rotations": again}
-
-
-def _slider(
-    description: str, value: float | int, low: int, high: int, step: int = 1
-) -> IntSlider | FloatSlider:
-    """Make a slider that reaches its first value, also one that cannot be shown."""
-    kind = IntSlider if isinstance(value, int) else FloatSlider
-    return kind(
-        description=description,
-        value=value,
-        min=min(low, value),
-        max=max(high, value),
-        step=step,
-        style=_STYLE,
-    )
