@@ -14,13 +14,6 @@ def slider(
     return kind(description=description, value=value, min=low, max=high, step=step, style=STYLE)
 
 
-def noise_slider(value: float | int) -> FloatSlider:
-    """Make the slider for how far vectors are pushed, as a share of their own length."""
-    return FloatSlider(
-        description="noise", value=value, min=0.0, max=max(2.0, value), step=0.05, style=STYLE
-    )
-
-
 def number(description: str, value: int, low: int, high: int) -> BoundedIntText:
     """Make a box for a whole number."""
     return BoundedIntText(
@@ -33,13 +26,16 @@ def number(description: str, value: int, low: int, high: int) -> BoundedIntText:
     )
 
 
-def rotation_controls(value: int) -> dict[str, Widget]:
-    """Make the number that names the random directions, and a button that counts it up."""
-    rotations = number("rotations", value, 0, 9999)
+def noise_and_rotations(noise: float | int, rotations: int) -> dict[str, Widget]:
+    """Make the controls that push vectors away and draw other random directions to hash with."""
+    push = FloatSlider(
+        description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=STYLE
+    )
+    draw = number("rotations", rotations, 0, 9999)
     again = Button(description="New rotations", tooltip="Hash with other random directions")
 
     def draw_again(_: Button) -> None:
-        rotations.value += 1
+        draw.value += 1
 
     again.on_click(draw_again)
-    return {"rotations": rotations, "new_rotations": again}
+    return {"noise": push, "rotations": draw, "new_rotations": again}

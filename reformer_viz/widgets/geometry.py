@@ -17,7 +17,7 @@ from reformer_viz.measure.geometry import GeometryReading, measure_geometry
 from reformer_viz.measure.hashing import Hash
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
 from reformer_viz.widgets.call import Call
-from reformer_viz.widgets.controls import STYLE, noise_slider, rotation_controls, slider
+from reformer_viz.widgets.controls import STYLE, noise_and_rotations, slider
 from reformer_viz.widgets.panel import Panel
 
 _ROUNDS, _PAIRS, _ANGLES = (1, 4), 400, tuple(range(0, 181, 15))
@@ -135,6 +135,5 @@ def _controls(
         "n_points": slider("vectors", n_points, 8, 400, step=8),
         "n_buckets": slider("buckets", count, 2, 16, step=2),
         "angle": slider("angle", angle, 0, 180),
-        "noise": noise_slider(noise),
-        **rotation_controls(rotations),
+        **noise_and_rotations(noise, rotations),
     }

@@ -12,7 +12,7 @@ from torch import Tensor
 from reformer_core.bucketing import BucketPlan, plan_chunks
 from reformer_viz.measure.hashing import Hash, name_of
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
-from reformer_viz.widgets.controls import noise_slider, number, rotation_controls, slider
+from reformer_viz.widgets.controls import noise_and_rotations, number, slider
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,7 @@ class PlanSource:
             "n_buckets": slider("buckets", n_buckets, 2, 32, step=2),
             "n_hashes": slider("rounds", n_hashes, 1, 8),
             "chunk_length": slider("chunk length", chunk_length, 2, 32),
-            "noise": noise_slider(noise),
-            **rotation_controls(rotations),
+            **noise_and_rotations(noise, rotations),
         }
         if self.hash is not None:
             controls = {name: controls[name] for name in ("chunk_length", "noise")}
