@@ -1,6 +1,6 @@
 """Pictures of what a Reformer does: measure (numbers), figures (pictures), widgets (explorers)."""
 
-from reformer_viz.figures.bucket_load import plot_bucket_load
+from reformer_viz.figures.bucket_load import plot_bucket_load, plotly_bucket_load
 from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.collisions import plot_collisions, plotly_collisions
 from reformer_viz.figures.geometry import plot_geometry, plotly_geometry
@@ -30,7 +30,9 @@ from reformer_viz.measure.sparsity import measure_sparsity, measure_sparsity_per
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.measure.step_film import measure_step_film
 from reformer_viz.measure.training import measure_training
+from reformer_viz.widgets.bucket_load import explore_bucket_load
 from reformer_viz.widgets.bucketing import explore_bucketing
+from reformer_viz.widgets.geometry import explore_geometry
 from reformer_viz.widgets.memory import explore_memory
 from reformer_viz.widgets.microscope import explore_model
 from reformer_viz.widgets.recall import explore_recall
@@ -43,7 +45,9 @@ __all__ = [
     "Recorder",
     "SceneList",
     "collision_probability",
+    "explore_bucket_load",
     "explore_bucketing",
+    "explore_geometry",
     "explore_memory",
     "explore_model",
     "explore_recall",
@@ -86,6 +90,7 @@ __all__ = [
     "plot_speed",
     "plot_step_film",
     "plot_training",
+    "plotly_bucket_load",
     "plotly_collisions",
     "plotly_geometry",
     "plotly_memory",
