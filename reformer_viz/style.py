@@ -61,6 +61,12 @@ def bucket_colours(n_buckets: int) -> list[str]:
     return [to_hex(scale(_SCALE_START + step * bucket)).upper() for bucket in range(n_buckets)]
 
 
+def scale_colours(n_levels: int) -> list[str]:
+    """Return the scale for quantities in so many steps, at least two."""
+    scale = matplotlib.colormaps[SEQUENTIAL]
+    return [to_hex(scale(level / (n_levels - 1))).upper() for level in range(n_levels)]
+
+
 def needs_hatching(n_buckets: int) -> bool:
     """Say whether so many buckets need more than a colour to be told apart."""
     return n_buckets > len(PALETTE)

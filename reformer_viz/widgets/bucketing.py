@@ -14,13 +14,15 @@ from reformer_viz import style
 from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.bucketing_svg import draw_svg
 from reformer_viz.measure.bucketing import Bucketing, measure_bucketing
+from reformer_viz.measure.hashing import Hash, name_of
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
 from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
 
-MOST_TOKENS = 2048
-"""The longest sequence that a page draws: it looks at every pair of tokens."""
+MOST_TOKENS = 16_384
+"""The longest sequence that a page draws: it looks at every pair that some round sees."""
 
+DEFAULT_BUCKETS = 8
 DEFAULT_NOISE, DEFAULT_SEED = 0.4, 152
 """A draw in which buckets differ in size and one is too large for its window, as in real use."""
 
@@ -32,11 +34,12 @@ def explore_bucketing(
     vectors: Tensor | np.ndarray | None = None,
     *,
     n_tokens: int = 64,
-    n_buckets: int = 8,
+    n_buckets: int | None = None,
     n_hashes: int = 4,
     chunk_length: int = 8,
     noise: float | int | None = None,
     labels: Iterable[str] | None = None,
+    hash: Hash | None = None,
     seed: int = DEFAULT_SEED,
     causal: bool = True,
     rotations: int = 0,
@@ -52,6 +55,11 @@ def explore_bucketing(
     and `rule` are those of `plan_chunks`. `rotations` numbers the random directions, `head` is of
     yours, and `place` is where the reader stands.
 
+    `hash` is a function of your own from vectors "batch heads length d_head" to whole numbers,
+    "batch heads rounds length" or "batch heads length" (`reformer_viz.measure.hashing.Hash`). It
+    takes the place of random rotations, and says how many rounds there are, and how many buckets
+    unless `n_buckets` does.
+
     Hashing stays in the kernel, with random numbers of its own: no model and no global state is
     touched, so that one may look while a cell trains. What the window shows is answered in the
     page. What cannot be shown is a sentence in the picture's place.
@@ -63,34 +71,43 @@ def explore_bucketing(
             return make_sequence(n_tokens, seed)
         return take_sequence(vectors, seed, labels)
 
-    def measure(*, chunk_length: int, rotations: int, head: int = 0, **hashing) -> Bucketing:
+    def measure(
+        *, chunk_length: int, noise: float, head: int = 0, rotations: int = 0, **hashing
+    ) -> Bucketing:
         _check_length(sequence().vectors.shape[1])
-        buckets = sequence().hash(head=head, seed=seed, draw=rotations, **hashing)
+        if hash is None:
+            count = hashing["n_buckets"]
+            buckets = sequence().hash(head=head, noise=noise, seed=seed, draw=rotations, **hashing)
+        else:
+            buckets, count = sequence().hash_by(hash, head=head, noise=noise, n_buckets=n_buckets)
         plan = plan_chunks(
-            buckets,
-            n_buckets=hashing["n_buckets"],
-            chunk_length=chunk_length,
-            causal=causal,
-            **rule,
+            buckets, n_buckets=count, chunk_length=chunk_length, causal=causal, **rule
         )
         return measure_bucketing(plan, labels=sequence().labels)
+
+    def origin() -> str:
+        if hash is not None:
+            return f"{sequence().origin} Hashed by {name_of(hash)}."
+        how = "" if vectors is None else " Hashed with random rotations drawn here."
+        return sequence().origin + how
 
     if noise is None:
         noise = 0.0 if vectors is not None else DEFAULT_NOISE
     labels = None if labels is None else list(labels)
-    controls = _controls(n_buckets, n_hashes, chunk_length, noise, rotations)
+    given = {"vectors": vectors, "n_tokens": n_tokens, "labels": labels, "seed": seed}
+    count = DEFAULT_BUCKETS if n_buckets is None else n_buckets
+    controls = _controls(count, n_hashes, chunk_length, noise, rotations)
+    if hash is not None:
+        given |= {"hash": hash, "n_buckets": n_buckets}
+        controls = {name: controls[name] for name in ("chunk_length", "noise")}
     if vectors is not None and vectors.ndim == 3 and len(vectors) > 1:
-        controls["head"] = _number("head", head, 0, len(vectors) - 1)
+        controls["head"] = number("head", head, 0, len(vectors) - 1)
     return Panel(
-        BucketingView(lambda: sequence().origin),
+        BucketingView(origin),
         measure,
         controls,
         {"round": 0, "token": None, "step": _LAST_STEP, **(place or {})},
-        Call(
-            explore_bucketing,
-            {"vectors": vectors, "n_tokens": n_tokens, "labels": labels, "seed": seed}
-            | {"causal": causal, **rule},
-        ),
+        Call(explore_bucketing, given | {"causal": causal, **rule}),
     )
 
 
@@ -155,25 +172,30 @@ def _check_length(length: int) -> None:
 def _controls(
     n_buckets: int, n_hashes: int, chunk_length: int, noise: float | int, rotations: int
 ) -> dict[str, Widget]:
-    controls = {
-        "n_buckets": _slider("buckets", n_buckets, 2, 32, step=2),
-        "n_hashes": _slider("rounds", n_hashes, 1, 8),
-        "chunk_length": _slider("chunk length", chunk_length, 2, 32),
-        "noise": FloatSlider(
-            description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=_STYLE
-        ),
-        "rotations": _number("rotations", rotations, 0, 9999),
+    return {
+        "n_buckets": slider("buckets", n_buckets, 2, 32, step=2),
+        "n_hashes": slider("rounds", n_hashes, 1, 8),
+        "chunk_length": slider("chunk length", chunk_length, 2, 32),
+        **noise_and_rotations(noise, rotations),
     }
+
+
+def noise_and_rotations(noise: float | int, rotations: int) -> dict[str, Widget]:
+    """Make the controls that push vectors away and draw other random directions to hash with."""
+    push = FloatSlider(
+        description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=_STYLE
+    )
+    draw = number("rotations", rotations, 0, 9999)
     again = Button(description="New rotations", tooltip="Hash with other random directions")
 
     def draw_again(_: Button) -> None:
-        controls["rotations"].value += 1
+        draw.value += 1
 
     again.on_click(draw_again)
-    return {**controls, "new_rotations": again}
+    return {"noise": push, "rotations": draw, "new_rotations": again}
 
 
-def _slider(description: str, value: int, low: int, high: int, step: int = 1) -> IntSlider:
+def slider(description: str, value: int, low: int, high: int, step: int = 1) -> IntSlider:
     """Make a slider that reaches its first value, also one that no plan can be made of."""
     low, high = min(low, value), max(high, value)
     return IntSlider(
@@ -181,7 +203,8 @@ def _slider(description: str, value: int, low: int, high: int, step: int = 1) ->
     )
 
 
-def _number(description: str, value: int, low: int, high: int) -> BoundedIntText:
+def number(description: str, value: int, low: int, high: int) -> BoundedIntText:
+    """Make a field for an integer."""
     return BoundedIntText(
         description=description,
         value=value,

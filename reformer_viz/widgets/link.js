@@ -69,6 +69,10 @@ export default {
         speaker = null;
         model.save_changes();
       };
+      page.scene = number => {
+        model.set('scene', number);
+        model.save_changes();
+      };
       const slot = root.querySelector('.rx-controls');
       slot.replaceChildren();
       for (const id of model.get('controls')) {
@@ -126,10 +130,18 @@ export default {
       joined.clear();
     };
     document.addEventListener('rx:mounted', scan);
-    model.on('change:data', () => { scan(); pages().forEach(page => page.update(model.get('data'))); });
-    model.on('change:place', () => {
-      for (const page of pages()) if (page !== speaker) page.go(model.get('place'));
-    });
+    // While the kernel follows to a scene, the page shows it already.
+    const settled = () => model.get('scene') === model.get('settled');
+    const pushData = () => {
+      scan();
+      if (settled()) pages().forEach(page => page.update(model.get('data')));
+    };
+    const pushPlace = () => {
+      for (const page of settled() ? pages() : []) if (page !== speaker) page.go(model.get('place'));
+    };
+    model.on('change:data', pushData);
+    model.on('change:place', pushPlace);
+    model.on('change:settled', () => { pushData(); pushPlace(); });
     scan();
     return leave;
   },

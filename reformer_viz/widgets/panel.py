@@ -78,6 +78,10 @@ class Link(anywidget.AnyWidget):
     shown = traitlets.Bool().tag(sync=True)
     """Whether a page shows the live chart, so that it needs no picture."""
     dark = traitlets.Bool().tag(sync=True)
+    scene = traitlets.Int(-1).tag(sync=True)
+    """Where the reader of a scene list went last."""
+    settled = traitlets.Int(-1).tag(sync=True)
+    """The last scene that the kernel has followed to: until then the page knows better."""
 
 
 class Panel:
@@ -109,6 +113,7 @@ class Panel:
         self._lock = threading.RLock()
         self._tickets = itertools.count()
         self._newest = next(self._tickets)
+        self._holds = False  # while several controls are moved as one
         self._link: Link | None = None
         self._first_place = dict(place)
         shipped = self._refresh()
@@ -140,8 +145,24 @@ class Panel:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the controls say, and the reader's place."""
+        """What the controls say, and the reader's place. Assign to it, in part, to move both."""
         return {**self._values(), **self.place}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        unknown = [name for name in state if name not in self.state]
+        if unknown:
+            raise ValueError(f"a state has {', '.join(self.state)}, got {', '.join(unknown)}")
+        values = {name: value for name, value in state.items() if name in self.controls}
+        with self._lock:
+            self._holds = True
+            try:
+                for name, value in values.items():
+                    self.controls[name].value = value
+                self.place = {name: x for name, x in state.items() if name not in values}
+            finally:
+                self._holds = False
+            self._changed()
 
     @property
     def code(self) -> str:
@@ -169,15 +190,7 @@ class Panel:
     def save_html(self, path: str | pathlib.Path) -> pathlib.Path:
         """Write a page that shows the same, and needs neither a kernel nor a network."""
         with self._lock:
-            live = self._chart is not None and not self.problem
-            text = _PAGE.format(
-                title=escape(self._view.title),
-                library=f"<script>{_plotly_js()}</script>" if live else "",
-                body=self._html(self._chart.exported() if live else {}),
-            )
-        path = pathlib.Path(path)
-        path.write_text(text, "utf-8")
-        return path
+            return self._write(path, self._exported())
 
     def save_png(self, path: str | pathlib.Path) -> pathlib.Path:
         """Write the picture as PNG, for slides."""
@@ -204,6 +217,17 @@ class Panel:
         if _every_output_is_a_page():
             display(self._link)
 
+    def _exported(self) -> dict:
+        """Return what only an exported page has: a chart that the page draws by itself."""
+        return {} if self._chart is None or self.problem else self._chart.exported()
+
+    def _write(self, path: str | pathlib.Path, more: Mapping) -> pathlib.Path:
+        path = pathlib.Path(path)
+        library = f"<script>{_plotly_js()}</script>" if self._chart is not None else ""
+        title = escape(self._view.title)
+        path.write_text(_PAGE.format(title=title, library=library, body=self._html(more)), "utf-8")
+        return path
+
     def _save(self, path: str | pathlib.Path, form: str) -> pathlib.Path:
         path = pathlib.Path(path)
         metadata = {"Date": None} if form == "svg" else None
@@ -215,13 +239,19 @@ class Panel:
         controls = self.controls.items()
         return {name: control.value for name, control in controls if control.has_trait("value")}
 
-    def _changed(self, _change: object) -> None:
+    def _changed(self, _change: object = None) -> None:
         """Measure anew, unless something newer waits to be measured."""
+        if self._holds:
+            return
         self._newest = mine = next(self._tickets)
         with self._lock:
             if mine == self._newest:
                 self._link.data = self._refresh()
                 self._make_asked()
+
+    def refresh(self) -> None:
+        """Measure again what the controls say, and show it: for data that change by themselves."""
+        self._changed()
 
     def _make_asked(self, _change: object = None) -> None:
         """Make the live chart if a page has asked for it and there is one to make."""

@@ -1,0 +1,132 @@
+"""The explorer of recall: a control moves, and what is measured, drawn and said moves with it."""
+
+import numpy as np
+import pytest
+import torch
+
+from reformer_viz import explore_recall, measure_recall
+from reformer_viz.widgets import recall as recall_module
+
+
+def vectors(length=24):
+    generator = torch.Generator().manual_seed(0)
+    return 2 * torch.randn(2, 2, length, 6, generator=generator)
+
+
+@pytest.fixture
+def panel():
+    qk, values = vectors()
+    made = explore_recall(qk, values, n_buckets=4, chunk_length=8, top_k=4, n_hashes=(1, 2, 3))
+    yield made
+    made.close()
+
+
+def same(recall, wanted):
+    names = ("n_hashes", "found", "same_bucket", "expected", "mass_found", "error", "top_mass")
+    return all(np.array_equal(getattr(recall, name), getattr(wanted, name)) for name in names)
+
+
+def test_what_is_shown_is_what_measure_recall_says(panel):
+    qk, values = vectors()
+    wanted = measure_recall(
+        qk, values, n_buckets=4, chunk_length=8, top_k=4, max_hashes=3, seeds=(0,)
+    )
+    assert same(panel.data, wanted)
+    assert repr(panel) == f"given vectors: {wanted.describe()}"
+
+
+@pytest.mark.parametrize(
+    ("control", "value", "option"),
+    [
+        ("n_buckets", 8, {"n_buckets": 8}),
+        ("chunk_length", 2, {"chunk_length": 2}),
+        ("top_k", 1, {"top_k": 1}),
+        ("window", "sliding", {"window": "sliding"}),
+        ("rotations", 5, {"seeds": (5,)}),
+    ],
+)
+def test_a_control_moves_measurement_sentence_and_chart(panel, control, value, option):
+    qk, values = vectors()
+    said = repr(panel)
+    panel.controls[control].value = value
+    options = {"n_buckets": 4, "chunk_length": 8, "top_k": 4, "seeds": (0,), **option}
+    assert same(panel.data, measure_recall(qk, values, max_hashes=3, **options))
+    assert repr(panel) != said
+    drawn = next(t for t in panel.chart.data if t.name.startswith("a pair counts once"))
+    assert list(drawn.y) == panel.data.curve("error").mean.tolist()
+    assert panel.state[control] == value
+    assert f"{control}={value!r}".replace("'", '"') in panel.code
+
+
+def test_random_vectors_keep_the_lengths_and_lose_the_directions(panel):
+    panel.controls["source"].value = "random"
+    assert repr(panel).startswith("random vectors: 24 tokens")
+    turned = recall_module._turned(vectors()[0])
+    assert torch.allclose(turned.norm(dim=-1), vectors()[0].norm(dim=-1))
+    random = measure_recall(
+        turned, vectors()[1], n_buckets=4, chunk_length=8, top_k=4, max_hashes=3, seeds=(0,)
+    )
+    assert same(panel.data, random)
+
+
+def test_without_vectors_some_are_made_up():
+    panel = explore_recall(n_hashes=(1,))
+    assert "512 tokens; heads: 4" in repr(panel)
+    panel.close()
+
+
+def test_vectors_are_those_of_the_moment_when_it_was_made():
+    qk, values = vectors()
+    panel = explore_recall(qk, values, n_buckets=4, n_hashes=(1, 2))
+    before = panel.data
+    qk.zero_()
+    values.zero_()
+    panel.controls["n_buckets"].value = 8
+    panel.controls["n_buckets"].value = 4
+    assert same(panel.data, before)
+    panel.close()
+
+
+def test_the_printed_picture_is_of_what_is_shown(panel):
+    panel.controls["chunk_length"].value = 2
+    lines = {line.get_label(): line for line in panel.figure.axes[0].lines}
+    assert lines["found"].get_ydata().tolist() == panel.data.curve("found").mean.tolist()
+
+
+def test_a_control_does_not_look_at_everybody_again(panel, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("full attention was computed again")
+
+    monkeypatch.setattr(recall_module, "look_at_all", never)
+    for control, value in (("top_k", 2), ("n_buckets", 8), ("chunk_length", 4)):
+        panel.controls[control].value = value
+        assert panel.problem is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"qk": torch.zeros(1, 1, 4)}, "recall needs at least 2 tokens, got 1"),
+        ({"qk": torch.full((1, 8, 4), torch.nan)}, "qk must be finite, got NaN or infinity"),
+        ({"qk": torch.zeros(8, 4)}, '"heads length d" and not empty'),
+        ({"qk": torch.zeros(1, 4097, 1)}, "at most 4,096 tokens to be explored, got 4,097"),
+        ({"n_buckets": 7}, "n_buckets must be even and positive, got 7"),
+        ({"top_k": 100}, "top_k must be at most 64, got 100"),
+        ({"rotations": 1, "chunks_before": 0, "window": "sliding"}, "sliding window of no slots"),
+    ],
+)
+def test_what_cannot_be_shown_is_a_sentence_in_its_place(arguments, problem):
+    panel = explore_recall(**{"qk": vectors()[0], "n_hashes": (1,), **arguments})
+    assert problem in panel.problem
+    assert repr(panel) == panel.problem
+    with pytest.raises(ValueError, match="must|needs|of no slots"):
+        _ = panel.figure
+    panel.close()
+
+
+def test_after_a_problem_the_next_setting_is_shown():
+    panel = explore_recall(vectors()[0], n_buckets=7, n_hashes=(1,))
+    panel.controls["n_buckets"].value = 8
+    assert panel.problem is None
+    assert "With 8 buckets" in repr(panel)
+    panel.close()
