@@ -19,7 +19,7 @@ from reformer_viz import explore_memory
 panel = explore_memory(ReformerConfig(**{SIZES}), **{START})
 panel"""
 LIVE = ".rx-root .js-plotly-plot"
-DRAWN = "() => document.querySelector('.rx-root .js-plotly-plot').data.map(({ y }) => [...y])"
+DRAWN = "() => document.querySelector('.rx-root .js-plotly-plot')._fullData.map(({ y }) => [...y])"
 
 
 def like(**moved) -> Panel:
