@@ -369,6 +369,10 @@ def test_plotly_shows_the_same_numbers_and_words_on_hover(recall):
     assert "16 buckets, chunks of 8" in trace.hovertemplate
     assert figure.layout.xaxis3.title.text == "rounds of hashing"
     assert list(figure.layout.yaxis.range) == [0, 1.03]
+    band = [t for t in figure.data if t.fill == "toself" and t.xaxis == "x2"][1]
+    curve = recall.curve("mass_found", 1)
+    assert list(band.y) == [*curve.high, *curve.low[::-1]]
+    assert list(band.x) == [1, 2, 3, 4, 4, 3, 2, 1]
 
 
 def test_plotly_names_rows_and_repeats_no_entry_of_its_legend(recall):
@@ -377,7 +381,7 @@ def test_plotly_names_rows_and_repeats_no_entry_of_its_legend(recall):
     shown = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert shown[:2] == [recall.name(0), recall.name(1)]
     assert len(shown) == len(set(shown)) == 7
-    assert len(figure.data) == 2 * 2 * 6 + 7
+    assert len(figure.data) == 2 * 2 * (6 + 3) + 7
 
 
 # ----------------------------------------------------------------------------------- bad input
