@@ -104,7 +104,7 @@ class Recall:
 
     def _of_setting(self, setting: int) -> str:
         ends = sorted({0, len(self.n_hashes) - 1})
-        found = "; ".join(self._of_rounds(setting, place) for place in ends)
+        found = ". ".join(self._of_rounds(setting, place) for place in ends)
         return f"With {self.name(setting)}, {found}."
 
     def _of_rounds(self, setting: int, place: int) -> str:
@@ -113,16 +113,16 @@ class Recall:
             for name in ("same_bucket", "expected", "found", "mass_found")
         )
         number = int(self.n_hashes[place])
-        rounds = "1 round hashes" if number == 1 else f"{number:,} rounds hash"
+        subject, s = ("1 round", "s") if number == 1 else (f"{number:,} rounds", "")
         text = (
-            f"{rounds} {hashed:.0%} of the top keys to their query (theory {theory:.0%}) and "
-            f"find {found:.0%} in its window, with {mass:.0%} of the weight"
+            f"{subject} put{s} {hashed:.0%} of the top keys into their query's bucket (theory "
+            f"{theory:.0%}), {found:.0%} into its window too, and show{s} {mass:.0%} of the weight"
         )
         if self.error is not None:
             once, repeated = (
                 self.curve(name, setting).mean[place] for name in ("error", "error_of_repeats")
             )
-            text += f", so that the output is {once:.0%} off ({repeated:.0%} if repeats count)"
+            text += f"; the output is {once:.0%} off ({repeated:.0%} if repeats count)"
         return text
 
 

@@ -12,6 +12,7 @@ from reformer_core import draw_rotations, full_attention, hash_generator, keys_f
 from reformer_viz import measure_recall, plot_recall, plotly_recall
 from reformer_viz.measure import recall as recall_module
 from reformer_viz.measure.collisions import collision_probabilities
+from reformer_viz.measure.memory import LiveBytes
 from reformer_viz.measure.recall import Setting, compare, look_at_all
 from tests import oracles
 
@@ -242,6 +243,17 @@ def test_settings_seeds_and_heads_of_a_batch_have_axes_of_their_own():
     assert heads[0] != heads[1]
 
 
+def test_memory_grows_with_the_length_and_not_with_its_square(monkeypatch):
+    monkeypatch.setattr(recall_module, "_SCORES_AT_ONCE", 2**13)
+    peaks = []
+    for length in (256, 512):
+        qk, values = vectors(heads=1, length=length)
+        with LiveBytes() as live:
+            measure_recall(qk, values, top_k=2, max_hashes=1, seeds=(0,), chunk_length=8)
+        peaks.append(live.peak)
+    assert peaks[1] < 2.5 * peaks[0]
+
+
 def test_measuring_leaves_vectors_and_random_state_alone():
     qk, values = vectors()
     kept = qk.clone()
@@ -307,9 +319,11 @@ def test_the_sentence_is_made_from_the_numbers(recall):
     assert said.startswith(
         "random vectors: 48 tokens; heads: 2, draws of rotations: 3. A query's 5 top keys hold "
         f"{recall.top_mass.mean():.0%} of full attention's weight. With 4 buckets, chunks of 8, "
-        f"1 round hashes {recall.same_bucket[0, ..., 0].mean():.0%} of the top keys"
+        f"1 round puts {recall.same_bucket[0, ..., 0].mean():.0%} of the top keys"
     )
-    assert f"find {recall.found[0, ..., -1].mean():.0%} in its window" in said
+    assert f"4 rounds put {recall.same_bucket[0, ..., -1].mean():.0%} of the top keys" in said
+    assert f"{recall.found[0, ..., -1].mean():.0%} into its window too" in said
+    assert f"show {recall.mass_found[0, ..., -1].mean():.0%} of the weight" in said
     assert f"{recall.error[1, ..., -1].mean():.0%} off" in said
     assert "With 16 buckets" not in recall.describe(0)
 
@@ -317,7 +331,7 @@ def test_the_sentence_is_made_from_the_numbers(recall):
 def test_without_values_the_sentence_says_nothing_of_the_output():
     recall = measure_recall(vectors()[0], n_buckets=4, window="sliding", max_hashes=1)
     assert recall.error is None
-    assert "off" not in recall.describe()
+    assert "the output" not in recall.describe()
     assert "With 4 buckets, windows of 32, 1 round" in recall.describe()
     assert recall.describe().count("round") == 1
 
@@ -371,6 +385,10 @@ def test_plotly_shows_the_same_numbers_and_words_on_hover(recall):
     assert "16 buckets, chunks of 8" in trace.hovertemplate
     assert figure.layout.xaxis3.title.text == "rounds of hashing"
     assert list(figure.layout.yaxis.range) == [0, 1.03]
+    band = [t for t in figure.data if t.fill == "toself" and t.xaxis == "x2"][1]
+    curve = recall.curve("mass_found", 1)
+    assert list(band.y) == [*curve.high, *curve.low[::-1]]
+    assert list(band.x) == [1, 2, 3, 4, 4, 3, 2, 1]
 
 
 def test_plotly_names_rows_and_repeats_no_entry_of_its_legend(recall):
@@ -379,7 +397,7 @@ def test_plotly_names_rows_and_repeats_no_entry_of_its_legend(recall):
     shown = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert shown[:2] == [recall.name(0), recall.name(1)]
     assert len(shown) == len(set(shown)) == 7
-    assert len(figure.data) == 2 * 2 * 6 + 7
+    assert len(figure.data) == 2 * 2 * (6 + 3) + 7
 
 
 # ----------------------------------------------------------------------------------- bad input
