@@ -1,6 +1,6 @@
 """Draw time, and memory where it is known, against length: the paper's Figure 5."""
 
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,8 +9,18 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from reformer_viz.measure.memory import in_units
-from reformer_viz.measure.speed import SpeedMeasurement, in_rounds
-from reformer_viz.style import INK, MUTED, PALETTE, PAPER, RC, SHADE, dress, new_figure
+from reformer_viz.measure.speed import Quantity, SpeedMeasurement, in_quantity, in_rounds
+from reformer_viz.style import (
+    INK,
+    MUTED,
+    PALETTE,
+    PAPER,
+    RC,
+    SHADE,
+    dress,
+    new_figure,
+    plotly_template,
+)
 
 _COLOURS = {
     "ours": (PALETTE[0], PALETTE[4]),
@@ -28,22 +38,34 @@ _MANY_DECADES = 1000
 _SMALL = RC["font.size"] - 1
 
 
-def plot_speed(measurement: SpeedMeasurement) -> Figure:
-    """Draw the time of a forward and backward pass against length, on logarithmic axes.
+def plot_speed(
+    measurement: SpeedMeasurement, n_hashes: Integral | None = None, backward: bool = True
+) -> Figure:
+    """Draw the time of a pass against length, on logarithmic axes.
 
-    First everybody at one number of rounds, above the dashed line that no implementation of whole
-    tiles undercuts; then ours for every number of rounds, beside full attention; then, where it
-    was measured, everybody's memory. A straight line is a power of the length: LSH attention's
-    grows by one decade a decade, full attention's by two.
+    First everybody at one number of rounds, by default the one measured at most lengths, above the
+    dashed line that no implementation of whole tiles undercuts; then ours for every number of
+    rounds, beside full attention; then, where it was measured, everybody's memory. A straight line
+    is a power of the length: LSH attention's grows by one decade a decade, full attention's by two.
     """
-    knows_memory = bool(np.isfinite(measurement.step.extra_bytes).any())
+    place = measurement.main_round() if n_hashes is None else measurement.round_of(n_hashes)
+    timings = measurement.step if backward else measurement.forward
+    knows_memory = bool(np.isfinite(timings.extra_bytes).any())
     figure = new_figure(10.2 if knows_memory else 7.4, 4.2)
     panels = figure.subplots(1, 3 if knows_memory else 2)
     panels[0].sharey(panels[1])
-    _draw_everybody(panels[0], measurement)
-    _draw_rounds(panels[1], measurement)
+    _draw_everybody(panels[0], measurement, timings.fastest, place)
+    _draw_rounds(panels[1], measurement, timings.fastest, place)
     if knows_memory:
-        _draw_memory(panels[2], measurement)
+        _draw_memory(panels[2], measurement, timings.extra_bytes, place)
+    passed = "Forward and backward" if backward else "Forward"
+    rounds = in_rounds(measurement.n_hashes[place])
+    for axes, title in zip(
+        panels,
+        (f"{passed}, {rounds}", f"{passed}, by rounds", f"Extra memory, {rounds}"),
+        strict=False,
+    ):
+        dress(axes, title, "tokens")
     for axes in panels:
         _scale(axes, measurement.lengths)
     _label_seconds(panels[1])
@@ -58,50 +80,159 @@ def plot_speed(measurement: SpeedMeasurement) -> Figure:
     return figure
 
 
-def _draw_everybody(axes: Axes, measurement: SpeedMeasurement) -> None:
-    """Draw every contestant's time at the main number of rounds."""
-    _draw_all(axes, measurement, measurement.step.fastest)
-    n_hashes = measurement.n_hashes[measurement.main_round()]
-    dress(axes, f"Forward and backward, {in_rounds(n_hashes)}", "tokens")
+_PLOTLY = {
+    "ours": {"marker": {"symbol": "circle", "size": 8}, "line": {"width": 3}},
+    "peer": {"marker": {"symbol": "square", "size": 7}, "line": {"width": 1.6}},
+    "full": {"marker": {"symbol": "diamond", "size": 9}, "line": {"width": 1.6}},
+    "bound": {"marker": {"symbol": "circle", "size": 1}, "line": {"width": 1.6, "dash": "dash"}},
+}
+_QUANTITIES = {
+    "seconds": "time",
+    "seconds a token": "time a token",
+    "bytes": "extra memory",
+}
 
 
-def _draw_memory(axes: Axes, measurement: SpeedMeasurement) -> None:
+def plotly_speed(
+    measurement: SpeedMeasurement,
+    n_hashes: Integral | None = None,
+    what: Quantity | str = "seconds",
+    backward: bool = True,
+):
+    """Draw `plot_speed` with Plotly: everybody at a number of rounds, then ours by rounds.
+
+    As time, memory, or time a token, which is flat where time grows with the length: the paper's
+    own picture, which holds the number of tokens and varies how many sequences they are.
+    """
+    from plotly.subplots import make_subplots  # slow to import, and print does without
+
+    place = measurement.main_round() if n_hashes is None else measurement.round_of(n_hashes)
+    passed = "forward and backward" if backward else "forward"
+    titles = [f"Everybody, {in_rounds(measurement.n_hashes[place])}", "Ours, by rounds"]
+    figure = make_subplots(1, 2, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.05)
+    values = measurement.values(what, backward)
+    for row, colour in enumerate(_colours_of(measurement)):
+        figure.add_scatter(
+            **_curve(measurement, row, values[row, place], colour, what), row=1, col=1
+        )
+    for row in measurement.rows("full"):
+        colour = _colours_of(measurement)[row]
+        curve = _curve(measurement, row, values[row, place], colour, what)
+        figure.add_scatter(**curve, showlegend=False, row=1, col=2)
+    for row in measurement.rows("ours")[:1]:
+        for at, rounds in enumerate(measurement.n_hashes):
+            curve = _curve(measurement, row, values[row, at], _COLOURS["ours"][0], what)
+            curve |= {"name": in_rounds(rounds), "showlegend": False}
+            figure.add_scatter(**curve | _named_end(values[row, at], curve), row=1, col=2)
+    lengths = measurement.lengths
+    figure.update_xaxes(
+        type="log",
+        title={"text": "tokens"},
+        tickvals=lengths.tolist(),
+        ticktext=[_tokens(length) for length in lengths],
+        range=np.log10([lengths.min() / 1.3, lengths.max() * 3]).tolist(),
+        showgrid=False,
+    )
+    title = f"{_QUANTITIES[what]}, {passed}"
+    figure.update_yaxes(type="log", **_plotly_ticks(values[np.isfinite(values)], what))
+    figure.update_yaxes(title={"text": title}, col=1)
+    figure.update_layout(template=plotly_template(), height=460)
+    return figure
+
+
+def _colours_of(measurement: SpeedMeasurement) -> list[str]:
+    """Return everybody's colour: the next of their kind."""
+    drawn = dict.fromkeys(_COLOURS, 0)
+    colours = []
+    for contestant in measurement.contestants:
+        of_kind = _COLOURS[contestant.kind]
+        colours.append(of_kind[drawn[contestant.kind] % len(of_kind)])
+        drawn[contestant.kind] += 1
+    return colours
+
+
+def _curve(
+    measurement: SpeedMeasurement, row: int, values: np.ndarray, colour: str, what: Quantity | str
+) -> dict:
+    """Describe one line through what was measured."""
+    contestant = measurement.contestants[row]
+    there, looks = np.isfinite(values), _PLOTLY[contestant.kind]
+    # The bound is in its text's colour in print; a page may be dark.
+    colour = MUTED if colour == INK else colour
+    return {
+        "x": measurement.lengths[there],
+        "y": values[there],
+        "name": contestant.label,
+        "mode": "lines+markers",
+        "marker": looks["marker"] | {"color": colour},
+        "line": looks["line"] | {"color": colour},
+        "customdata": [in_quantity(value, what) for value in values[there]],
+        "hovertemplate": "%{x:,} tokens: %{customdata}",
+    }
+
+
+def _named_end(values: np.ndarray, curve: dict) -> dict:
+    """Write a line's name beside its last point."""
+    count = int(np.isfinite(values).sum())
+    names = [""] * (count - 1) + [curve["name"]] * (count > 0)
+    return {"mode": "lines+markers+text", "text": names, "textposition": "middle right"}
+
+
+def _plotly_ticks(values: np.ndarray, what: Quantity | str) -> dict:
+    """Choose ticks for a logarithmic axis: decades, or fourfold steps of bytes."""
+    if not values.size:
+        return {}
+    base = 4 if what == "bytes" else 10
+    low, high = (np.log(ends) / np.log(base) for ends in (values.min(), values.max()))
+    steps = (1, 2, 5) if base == 10 and high - low < 2 else (1,)
+    ticks = [m * float(base) ** k for k in range(int(low) - 1, int(high) + 2) for m in steps]
+    inside = [tick for tick in ticks if values.min() / 1.5 <= tick <= values.max() * 1.5]
+    return {"tickvals": inside, "ticktext": [_tick(tick, what) for tick in inside]}
+
+
+def _tick(value: Real, what: Quantity | str) -> str:
+    if what == "bytes":
+        return in_units(value)
+    if value >= 0.999:
+        return f"{value:,.3g} s"
+    return f"{value * 1e3:,.3g} ms" if value >= 0.999e-3 else f"{value * 1e6:,.3g} µs"
+
+
+def _draw_everybody(
+    axes: Axes, measurement: SpeedMeasurement, values: np.ndarray, place: int, but: str = ""
+) -> None:
+    """Draw a line for every contestant but those of a kind."""
+    axes.set_yscale("log", base=4 if but else 10)
+    colours = _colours_of(measurement)
+    for row, contestant in enumerate(measurement.contestants):
+        if contestant.kind != but:
+            _draw(
+                axes,
+                measurement,
+                values[row, place],
+                colours[row],
+                contestant.kind,
+                contestant.label,
+            )
+
+
+def _draw_memory(axes: Axes, measurement: SpeedMeasurement, values: np.ndarray, place: int) -> None:
     """Draw every contestant's memory but that of the bound, which is none of interest."""
-    _draw_all(axes, measurement, measurement.step.extra_bytes, but="bound")
+    _draw_everybody(axes, measurement, values, place, but="bound")
     axes.yaxis.set_major_locator(LogLocator(base=4, numticks=20))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value)))
-    n_hashes = measurement.n_hashes[measurement.main_round()]
-    dress(axes, f"Extra memory, {in_rounds(n_hashes)}", "tokens")
 
 
-def _draw_all(
-    axes: Axes, measurement: SpeedMeasurement, values: np.ndarray, but: str | None = None
-) -> None:
-    """Draw a line for every contestant at the main number of rounds."""
-    axes.set_yscale("log", base=4 if but else 10)
-    place = measurement.main_round()
-    drawn = dict.fromkeys(_COLOURS, 0)
-    for row, contestant in enumerate(measurement.contestants):
-        kind = contestant.kind
-        colours = _COLOURS[kind]
-        colour = colours[drawn[kind] % len(colours)]
-        drawn[kind] += 1
-        if kind != but:
-            _draw(axes, measurement, values[row, place], colour, kind, contestant.label)
-
-
-def _draw_rounds(axes: Axes, measurement: SpeedMeasurement) -> None:
+def _draw_rounds(axes: Axes, measurement: SpeedMeasurement, values: np.ndarray, place: int) -> None:
     """Draw ours for every number of rounds, each named at its end, and full attention."""
     axes.set_yscale("log")
-    fastest = measurement.step.fastest
     ours, full = measurement.rows("ours")[:1], measurement.rows("full")[:1]
     for row in full:
-        with_full = fastest[row, measurement.main_round()]
         label = measurement.contestants[row].label
-        _draw(axes, measurement, with_full, _COLOURS["full"][0], "full", label)
+        _draw(axes, measurement, values[row, place], _COLOURS["full"][0], "full", label)
     for row in ours:
-        for place, n_hashes in enumerate(measurement.n_hashes):
-            times, label = fastest[row, place], in_rounds(n_hashes)
+        for at, n_hashes in enumerate(measurement.n_hashes):
+            times, label = values[row, at], in_rounds(n_hashes)
             _draw(axes, measurement, times, _COLOURS["ours"][0], "ours", label)
             _name_end(axes, measurement.lengths, times, label)
     names = [measurement.contestants[row].label for row in ours + full[:1]]
@@ -114,7 +245,6 @@ def _draw_rounds(axes: Axes, measurement: SpeedMeasurement) -> None:
         labelcolor=INK,
     )
     axes.margins(x=0.12)
-    dress(axes, "Forward and backward, by rounds", "tokens")
 
 
 def _name_end(axes: Axes, lengths: np.ndarray, values: np.ndarray, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from reformer_viz import style
-from reformer_viz.figures.still_axes import EDGE, Axis, as_numbers, axis_of, is_log, plain
+from reformer_viz.figures.still_axes import EDGE, Axis, as_numbers, axis_of, is_log, plain, raw
 from reformer_viz.figures.still_marks import (
     Mark,
     Scale,
@@ -25,7 +25,6 @@ from reformer_viz.figures.still_marks import (
     line_path,
     point_colours,
     points,
-    raw,
     scale_of,
     spread,
 )
@@ -270,7 +269,7 @@ def _layout(figure: Any, name: str) -> Any:
     return figure.layout[f"{name[0]}axis{name[1:]}"]
 
 
-def _layout_domain(figure: Any, layout: Any) -> tuple[float, float]:
+def _layout_domain(figure: Any, layout: Any) -> tuple[Number, Number]:
     """Return the domain of an axis that lies over another one, or the whole paper."""
     other = layout.overlaying
     return (_layout(figure, other).domain or (0, 1)) if other not in (None, "free") else (0, 1)
@@ -282,7 +281,7 @@ def _values(figure: Any, mark: Mark) -> tuple[list[np.ndarray], list[np.ndarray]
     if trace.type == "bar":
         return _bar_values(figure, mark)
     if trace.type == "heatmap":
-        rows, columns = np.asarray(trace.z).shape
+        rows, columns = raw(trace.z).shape
         return _cell_values(trace.x, columns), _cell_values(trace.y, rows)
     x, y = raw(trace.x), raw(trace.y)
     x = np.arange(len(y)) if not len(x) else x

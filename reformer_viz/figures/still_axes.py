@@ -1,5 +1,6 @@
 """Axes of a still chart: from values to places on paper, with ticks that people would choose."""
 
+from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, log10
@@ -39,7 +40,7 @@ class Axis:
             scaled = np.log10(numbers) if self.log else numbers
         return np.where(np.isfinite(scaled), scaled, np.nan)
 
-    def at(self, scaled: np.ndarray | Number) -> np.ndarray:
+    def at(self, scaled: np.ndarray | Number) -> np.ndarray | Number:
         """Place what is in the axis's scale already."""
         share = (np.asarray(scaled) - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
@@ -117,11 +118,20 @@ def is_log(layout: Any) -> bool:
     return layout.type == "log"
 
 
-def as_numbers(values: Iterable | None) -> np.ndarray:
-    """Read numbers as Plotly does: what is none is a gap."""
+def raw(values: Iterable | None) -> np.ndarray:
+    """Return what a trace holds as an array, also where Plotly keeps its bytes as text."""
     if values is None:
         return np.zeros(0)
-    values = np.asarray(values if isinstance(values, np.ndarray) else list(values))
+    if isinstance(values, dict):
+        numbers = np.frombuffer(b64decode(values["bdata"]), values["dtype"])
+        shape = [int(size) for size in str(values.get("shape", numbers.size)).split(",")]
+        return numbers.reshape(shape)
+    return values if isinstance(values, np.ndarray) else np.array(list(values))
+
+
+def as_numbers(values: Iterable | None) -> np.ndarray:
+    """Read numbers as Plotly does: what is none is a gap."""
+    values = raw(values)
     if values.dtype.kind in "OUS":
         return np.array([_number_or_gap(value) for value in values.ravel()]).reshape(values.shape)
     return values.astype(np.float64)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import to_hex, to_rgba
 
 from reformer_viz import style
-from reformer_viz.figures.still_axes import Axis, as_numbers, plain
+from reformer_viz.figures.still_axes import Axis, as_numbers, plain, raw
 from reformer_viz.figures.svg import Number, element, number, text
 
 MOST_POINTS = 1500
@@ -135,13 +135,6 @@ def places_of(mark: Mark) -> tuple[np.ndarray, np.ndarray]:
     x = np.arange(len(y)) if not len(x) else x
     y = np.arange(len(x)) if not len(y) else y
     return mark.x.place(x), mark.y.place(y)
-
-
-def raw(values: Iterable | None) -> np.ndarray:
-    """Return what a trace holds as an array."""
-    if values is None:
-        return np.zeros(0)
-    return values if isinstance(values, np.ndarray) else np.array(list(values))
 
 
 def line_path(points: tuple[np.ndarray, np.ndarray], line: Any, colour: str) -> str:
@@ -357,8 +350,8 @@ def draw_cells(mark: Mark) -> Iterator[str]:
     """Draw a heat map, neighbours of one colour in a row together."""
     z = _binned(as_numbers(mark.trace.z))
     rows, columns = z.shape
-    xs = _edges(mark.trace.x, columns, mark.x, np.asarray(mark.trace.z).shape[1])
-    ys = _edges(mark.trace.y, rows, mark.y, np.asarray(mark.trace.z).shape[0])
+    xs = _edges(mark.trace.x, columns, mark.x, raw(mark.trace.z).shape[1])
+    ys = _edges(mark.trace.y, rows, mark.y, raw(mark.trace.z).shape[0])
     by_colour: dict[str, list[str]] = {}
     for row in range(rows):
         colours = mark.scale.paint(z[row])

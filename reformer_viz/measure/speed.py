@@ -27,6 +27,8 @@ from reformer_core.hashing import (
 from reformer_viz.measure.memory import in_units
 
 Kind = Literal["ours", "peer", "full", "bound"]
+Quantity = Literal["seconds", "seconds a token", "bytes"]
+_UNITS = {"seconds": "time", "seconds a token": "time a token", "bytes": "extra memory"}
 SCHEMA = 1
 """The version of the JSON that `read_speed` reads."""
 
@@ -84,6 +86,34 @@ class SpeedMeasurement:
             for row, contestant in enumerate(self.contestants)
             if contestant.kind == kind and counts_repeats in (None, contestant.counts_repeats)
         ]
+
+    def values(
+        self, what: Quantity | str = "seconds", backward: bool = True
+    ) -> Float[np.ndarray, "contestants rounds lengths"]:
+        """Return the fastest repeats' seconds, those by length, or the bytes, of one pass."""
+        if what not in self.quantities():
+            raise ValueError(
+                f"what must be one of {list(self.quantities())}, got {what!r}: "
+                "nothing else was measured"
+            )
+        timings = self.step if backward else self.forward
+        if what == "bytes":
+            return timings.extra_bytes
+        return timings.fastest / (self.lengths if what == "seconds a token" else 1)
+
+    def quantities(self) -> tuple[Quantity, ...]:
+        """Name what was measured."""
+        knows_bytes = bool(np.isfinite(self.step.extra_bytes).any())
+        return ("seconds", "seconds a token", "bytes")[: 3 if knows_bytes else 2]
+
+    def round_of(self, n_hashes: Integral) -> int:
+        """Return the place of a number of rounds."""
+        if n_hashes not in self.n_hashes:
+            raise ValueError(
+                f"n_hashes must be one of {self.n_hashes.tolist()}, got {n_hashes}: "
+                "no other number of rounds was measured"
+            )
+        return self.n_hashes.tolist().index(n_hashes)
 
     def main_round(self) -> int:
         """Return the place of the number of rounds that was measured at most lengths.
@@ -183,6 +213,43 @@ class SpeedMeasurement:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class SpeedReading:
+    """One quantity of a measurement at one number of rounds; refuses what was not measured."""
+
+    measurement: SpeedMeasurement
+    n_hashes: int
+    what: Quantity | str = "seconds"
+    backward: bool = True
+
+    def __post_init__(self):
+        self.values()
+
+    def values(self) -> Float[np.ndarray, "contestants lengths"]:
+        """Return everybody's seconds or bytes."""
+        place = self.measurement.round_of(self.n_hashes)
+        return self.measurement.values(self.what, self.backward)[:, place]
+
+    def describe(self) -> str:
+        """Read out what everybody needed at the greatest length that was measured."""
+        values = self.values()
+        passed = "a forward and backward pass" if self.backward else "a forward pass"
+        unit = _UNITS[self.what]
+        for at in np.flatnonzero(np.isfinite(values).any(0))[-1:]:
+            said = [
+                f"{contestant.label} {in_quantity(value, self.what)}"
+                for contestant, value in zip(
+                    self.measurement.contestants, values[:, at], strict=True
+                )
+                if np.isfinite(value)
+            ]
+            return (
+                f"{self.measurement.lengths[at]:,} tokens in {in_rounds(self.n_hashes)}, {unit} of "
+                f"{passed}: {'; '.join(said)}."
+            )
+        return f"No {unit} of {passed} was measured with {in_rounds(self.n_hashes)}."
+
+
 def in_rounds(n_hashes: Integral) -> str:
     """Write a number of rounds."""
     return "1 round" if n_hashes == 1 else f"{n_hashes} rounds"
@@ -191,6 +258,13 @@ def in_rounds(n_hashes: Integral) -> str:
 def in_seconds(seconds: Real) -> str:
     """Write a time, in milliseconds where it is short."""
     return f"{seconds * 1000:,.0f} ms" if seconds < 9.9995 else f"{seconds:,.1f} s"
+
+
+def in_quantity(value: Real, what: Quantity | str) -> str:
+    """Write a quantity with its unit."""
+    if what == "bytes":
+        return in_units(value)
+    return in_seconds(value) if what == "seconds" else f"{value * 1e6:,.3g} µs"
 
 
 def _last_of_both(one: np.ndarray, other: np.ndarray) -> list[int]:

@@ -15,6 +15,7 @@ from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.bucketing_svg import draw_svg
 from reformer_viz.measure.bucketing import Bucketing, measure_bucketing
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
+from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
 
 MOST_TOKENS = 2048
@@ -34,10 +35,13 @@ def explore_bucketing(
     n_buckets: int = 8,
     n_hashes: int = 4,
     chunk_length: int = 8,
-    noise: float | None = None,
+    noise: float | int | None = None,
     labels: Iterable[str] | None = None,
     seed: int = DEFAULT_SEED,
     causal: bool = True,
+    rotations: int = 0,
+    head: int = 0,
+    place: Mapping | None = None,
     **rule,
 ) -> Panel:
     """Show a sequence, its buckets, sorted order and chunks, and who sees whom, round by round.
@@ -45,7 +49,8 @@ def explore_bucketing(
     Without `vectors` the sequence is made up: a word said twice, each letter a direction plus
     `noise`. With them, "length d_head" or "heads length d_head" such as a traced layer's `qk[0]`,
     it is yours, copied as it is now, and `noise` starts at 0. `labels` names the tokens; `causal`
-    and `rule` are those of `plan_chunks`.
+    and `rule` are those of `plan_chunks`. `rotations` numbers the random directions, `head` is of
+    yours, and `place` is where the reader stands.
 
     Hashing stays in the kernel, with random numbers of its own: no model and no global state is
     touched, so that one may look while a cell trains. What the window shows is answered in the
@@ -72,11 +77,21 @@ def explore_bucketing(
 
     if noise is None:
         noise = 0.0 if vectors is not None else DEFAULT_NOISE
-    controls = _controls(n_buckets, n_hashes, chunk_length, noise)
+    labels = None if labels is None else list(labels)
+    controls = _controls(n_buckets, n_hashes, chunk_length, noise, rotations)
     if vectors is not None and vectors.ndim == 3 and len(vectors) > 1:
-        controls["head"] = _number("head", 0, 0, len(vectors) - 1)
-    view = BucketingView(lambda: sequence().origin)
-    return Panel(view, measure, controls, {"round": 0, "token": None, "step": _LAST_STEP})
+        controls["head"] = _number("head", head, 0, len(vectors) - 1)
+    return Panel(
+        BucketingView(lambda: sequence().origin),
+        measure,
+        controls,
+        {"round": 0, "token": None, "step": _LAST_STEP, **(place or {})},
+        Call(
+            explore_bucketing,
+            {"vectors": vectors, "n_tokens": n_tokens, "labels": labels, "seed": seed}
+            | {"causal": causal, **rule},
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -137,7 +152,9 @@ def _check_length(length: int) -> None:
         )
 
 
-def _controls(n_buckets: int, n_hashes: int, chunk_length: int, noise: float) -> dict[str, Widget]:
+def _controls(
+    n_buckets: int, n_hashes: int, chunk_length: int, noise: float | int, rotations: int
+) -> dict[str, Widget]:
     controls = {
         "n_buckets": _slider("buckets", n_buckets, 2, 32, step=2),
         "n_hashes": _slider("rounds", n_hashes, 1, 8),
@@ -145,7 +162,7 @@ def _controls(n_buckets: int, n_hashes: int, chunk_length: int, noise: float) ->
         "noise": FloatSlider(
             description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=_STYLE
         ),
-        "rotations": _number("rotations", 0, 0, 9999),
+        "rotations": _number("rotations", rotations, 0, 9999),
     }
     again = Button(description="New rotations", tooltip="Hash with other random directions")
 

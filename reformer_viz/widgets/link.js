@@ -1,6 +1,6 @@
 // The kernel's side of an explorer's page, in a browser that has a kernel. The page was displayed as
 // plain HTML and moves by itself; this finds it by its key, pushes new data into it, and puts the
-// real controls, views of the kernel's widgets, into its slot.
+// real controls, views of the kernel's widgets, into its slot, and a live chart where its picture is.
 
 // Two notebooks in one JupyterLab window may hold the same key, a copy for one. Only the tab of a
 // notebook says which file it shows.
@@ -41,6 +41,14 @@ async function modelOf(manager, id) {
   throw new Error(`no widget ${id}`);
 }
 
+// What a host that lays out by Lumino tells a view: old charts draw themselves only then.
+function tellAttached(view) {
+  for (const type of ['before-attach', 'after-attach']) {
+    if (view.processLuminoMessage) view.processLuminoMessage({ type });
+    else if (view.processPhosphorMessage) view.processPhosphorMessage({ type });
+  }
+}
+
 export default {
   initialize({ model }) {
     const manager = model.widget_manager, key = model.get('key'), joined = new Map();
@@ -64,16 +72,47 @@ export default {
       const slot = root.querySelector('.rx-controls');
       slot.replaceChildren();
       for (const id of model.get('controls')) {
-        const control = await modelOf(manager, id), view = await manager.create_view(control);
-        if (joined.get(root) !== views) return view.remove(); // left in the meantime
-        slot.append(view.el); // plainly: Lumino's attach throws once JupyterLab drops the node
-        view.trigger('displayed');
+        const [view, control] = await viewOf(id, root, views, el => slot.append(el));
+        if (!view) return;
         views.push(view);
+        view.trigger('displayed');
         requestAnimationFrame(() => nameControl(view.el, control));
         control.once('destroy', leave);
         control.on('comm_live_update', () => control.comm_live || leave());
       }
+      if (page.view.chart) await joinChart(page.view, root, views);
     };
+    const viewOf = async (id, root, views, place) => {
+      const control = await modelOf(manager, id), view = await manager.create_view(control);
+      if (joined.get(root) !== views) { // left in the meantime
+        view.remove();
+        return [];
+      }
+      place(view.el); // plainly: Lumino's attach throws once JupyterLab drops the node
+      return [view, control];
+    };
+    const joinChart = async (chart, root, views) => {
+      chart.themed = dark => {
+        model.set('dark', dark);
+        model.save_changes();
+      };
+      chart.redraw();
+      try {
+        const [view] = await viewOf(await chartId(), root, views, chart.show);
+        if (!view) return;
+        tellAttached(view); // it stays when the kernel goes, with its hover and its zoom
+        model.set('shown', true);
+        model.save_changes();
+      } catch { /* a host without Plotly's part of the browser: the picture stays */ }
+    };
+    // The kernel makes a chart when the first page asks for it: it is a large thing to send.
+    const chartId = () => new Promise(done => {
+      const answer = () => model.get('chart') && done(model.get('chart'));
+      model.on('change:chart', answer);
+      model.set('asked', true);
+      model.save_changes();
+      answer();
+    });
     const scan = () => document.querySelectorAll(`[data-rx="${key}"]`).forEach(join);
     const pages = () => [...joined.keys()].map(root => root.__rx);
     const leave = () => {

@@ -49,6 +49,8 @@ const CSS = `
 .rx-bar input{width:130px}
 .rx-status{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .rx-note{opacity:.8}
+.rx-code{user-select:all;overflow-wrap:anywhere}
+.rx-code:empty{display:none}
 .rx-table{max-height:260px;overflow:auto}
 .rx-root table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .rx-root td,.rx-root th{padding:1px 10px;text-align:right}
@@ -81,6 +83,32 @@ function watchLooks(canvases, redraw) {
   if (canvases.length) new ResizeObserver(redraw).observe(canvases[0]);
 }
 
+// A value as Python writes it, and as `literal` in call.py does.
+export function python(value) {
+  if (value === null || value === undefined) return 'None';
+  if (Array.isArray(value)) return `[${value.map(python).join(', ')}]`;
+  if (typeof value === 'object') {
+    return `{${Object.entries(value).map(([name, x]) => `${python(name)}: ${python(x)}`).join(', ')}}`;
+  }
+  return typeof value === 'boolean' ? (value ? 'True' : 'False') : JSON.stringify(value);
+}
+
+export function codeOf({ name, values }, place) {
+  const where = Object.keys(place).length ? `place=${python(place)}` : '';
+  return `${name}(${[values, where].filter(Boolean).join(', ')})`;
+}
+
+// A button that puts a line of code on the clipboard, and shows it, since not every page may copy.
+function copier(code) {
+  const shown = make('code', { className: 'rx-code' });
+  const onclick = () => {
+    shown.textContent = code();
+    navigator.clipboard?.writeText(code()).catch(() => {});
+  };
+  const button = make('button', { type: 'button', textContent: 'copy as code', onclick });
+  return make('p', { className: 'rx-copy' }, button, ' ', shown);
+}
+
 // ---- The page --------------------------------------------------------------------------------
 
 // Put an explorer into `root`, which holds .rx-picture, .rx-controls and .rx-live. `build(page)` makes
@@ -92,7 +120,7 @@ function watchLooks(canvases, redraw) {
 export function openPage(root, data, build) {
   if (root.__rx) return root.__rx;
   const asks = data.asks ?? [];
-  let timer;
+  let timer, code, stands = {}; // where the reader stands
 
   const status = make('p', { className: 'rx-status', role: 'status' }), problem = make('p');
   const table = make('div', { className: 'rx-table', tabIndex: 0, role: 'region', ariaLabel: 'data table' });
@@ -104,7 +132,8 @@ export function openPage(root, data, build) {
     caption: make('p', { className: 'rx-note' }),
     blocked: false, // by a problem, which stands in the view's place
   };
-  const view = build(page), shown = make('div', {}, ...view.nodes);
+  const view = build(page), copy = copier(() => codeOf(code, stands));
+  const shown = make('div', {}, ...view.nodes, copy);
   const slot = root.querySelector('.rx-controls');
   root.querySelector('.rx-picture')?.remove();
   root.querySelector('.rx-live').replaceChildren(make('style', { textContent: CSS }), problem, shown, status);
@@ -120,11 +149,13 @@ export function openPage(root, data, build) {
     page.blocked = shown.hidden = !!fresh.problem;
     if (fresh.problem) return announce(fresh.problem, view.place);
     page.caption.textContent = fresh.caption ?? '';
+    code = fresh.code;
     view.update(fresh);
   }
 
   function say(words, place = view.place) {
     page.sentence.textContent = words;
+    stands = { ...place };
     fillTable();
     announce(words, place);
   }

@@ -1,6 +1,7 @@
 """One display for an explorer: controls, a page that outlives its kernel, a picture, a sentence."""
 
 import hashlib
+import itertools
 import json
 import pathlib
 import re
@@ -12,11 +13,15 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
 import anywidget
+import matplotlib
 import traitlets
 from IPython import get_ipython
 from IPython.display import display
 from ipywidgets import Widget
 from matplotlib.figure import Figure
+
+from reformer_viz.widgets.call import Call
+from reformer_viz.widgets.chart import Chart
 
 _HERE = pathlib.Path(__file__).parent
 
@@ -26,20 +31,32 @@ class View(Protocol):
     """How a measurement is shown, and where the reader stands in it (`place`)."""
 
     title: str
+
+    def describe(self, data: Any, place: Mapping) -> str:
+        """Say in words what is shown."""
+
+    def plot(self, data: Any, place: Mapping) -> Figure:
+        """Draw it for print."""
+
+
+class ScriptView(View, Protocol):
+    """A view that a script draws: it moves without a kernel."""
+
     script: str
     """A file beside this one that has `mount(root, data)`; it may import others from here."""
 
     def ship(self, data: Any) -> dict:
         """Return what the script needs of the measurement, as JSON."""
 
-    def describe(self, data: Any, place: Mapping) -> str:
-        """Say in words what is shown."""
-
     def draw_svg(self, data: Any, place: Mapping) -> str:
         """Draw it for pages without scripts, the same bytes everywhere."""
 
-    def plot(self, data: Any, place: Mapping) -> Figure:
-        """Draw it for print."""
+
+class ChartView(View, Protocol):
+    """A view that Plotly draws: live with a kernel, a still picture without one."""
+
+    def plotly(self, data: Any, place: Mapping) -> Any:
+        """Return the chart as Plotly's `Figure`, of kinds of traces that `draw_still` draws."""
 
 
 class Link(anywidget.AnyWidget):
@@ -54,6 +71,13 @@ class Link(anywidget.AnyWidget):
     data = traitlets.Dict().tag(sync=True)
     place = traitlets.Dict().tag(sync=True)
     controls = traitlets.List().tag(sync=True)
+    asked = traitlets.Bool().tag(sync=True)
+    """Whether a page wants the live chart."""
+    chart = traitlets.Unicode().tag(sync=True)
+    """The live chart's model, once there is one."""
+    shown = traitlets.Bool().tag(sync=True)
+    """Whether a page shows the live chart, so that it needs no picture."""
+    dark = traitlets.Bool().tag(sync=True)
 
 
 class Panel:
@@ -63,23 +87,30 @@ class Panel:
     `problem` says what. `controls` are ipywidgets, by name, which code may move as well. `place` is
     where the reader stands, `state` all that leads back here, `figure` the same picture for print.
 
-    The browser draws it. A notebook that was saved and is opened without a kernel still moves;
-    what needs the kernel then says so. The file stores the state at the time of display.
+    The browser draws it. A notebook that was saved and is opened without a kernel still moves, or,
+    if Plotly draws the view, shows a picture; what needs the kernel then says so. The file stores
+    the state at the time of display.
     """
 
     def __init__(
         self,
-        view: View,
+        view: ScriptView | ChartView,
         measure: Callable[..., Any],
         controls: Mapping[str, Widget],
         place: Mapping[str, Any],
+        call: Call,
     ):
         self.controls = dict(controls)
         self.data: Any = None
         self.problem: str | None = None
-        self._view, self._measure = view, measure
+        self._view, self._measure, self._call = view, measure, call
+        self._chart = Chart() if hasattr(view, "plotly") else None
         # While a cell runs, callbacks run on a second thread.
         self._lock = threading.RLock()
+        self._tickets = itertools.count()
+        self._newest = next(self._tickets)
+        self._link: Link | None = None
+        self._first_place = dict(place)
         shipped = self._refresh()
         self._key = _keys.claim(json.dumps(shipped), self)
         self._link = Link(
@@ -93,11 +124,15 @@ class Panel:
         for control in self.controls.values():
             if control.has_trait("value"):
                 control.observe(self._changed, "value")
+        if self._chart is not None:
+            self._link.observe(self._changed, "place")
+            self._link.observe(self._make_asked, "asked")
+            self._link.observe(self._themed, "dark")
 
     @property
     def place(self) -> dict[str, Any]:
         """Where the reader stands in the data. Assign to it, in part, to move the page."""
-        return dict(self._link.place)
+        return dict(self._first_place if self._link is None else self._link.place)
 
     @place.setter
     def place(self, place: Mapping[str, Any]) -> None:
@@ -109,6 +144,11 @@ class Panel:
         return {**self._values(), **self.place}
 
     @property
+    def code(self) -> str:
+        """The line that makes an explorer which shows the same."""
+        return self._call.code(self._values(), self.place)
+
+    @property
     def figure(self) -> Figure:
         """The picture as a Matplotlib figure. Raises ValueError while there is a `problem`."""
         with self._lock:
@@ -116,16 +156,43 @@ class Panel:
                 raise ValueError(self.problem)
             return self._view.plot(self.data, self.place)
 
+    @property
+    def chart(self) -> Widget | None:
+        """The live Plotly figure that follows the controls, if the view is a chart."""
+        with self._lock:
+            live = self._chart.live() if self._chart is not None else None
+            if live is not None and not self._link.chart:
+                _answer_while_cells_run(live)
+                self._link.chart = live.model_id
+            return live
+
     def save_html(self, path: str | pathlib.Path) -> pathlib.Path:
-        """Write a page that shows the same, and moves without a kernel or a network."""
+        """Write a page that shows the same, and needs neither a kernel nor a network."""
+        with self._lock:
+            live = self._chart is not None and not self.problem
+            text = _PAGE.format(
+                title=escape(self._view.title),
+                library=f"<script>{_plotly_js()}</script>" if live else "",
+                body=self._html(self._chart.exported() if live else {}),
+            )
         path = pathlib.Path(path)
-        path.write_text(_PAGE.format(title=escape(self._view.title), body=self._html()), "utf-8")
+        path.write_text(text, "utf-8")
         return path
 
+    def save_png(self, path: str | pathlib.Path) -> pathlib.Path:
+        """Write the picture as PNG, for slides."""
+        return self._save(path, "png")
+
+    def save_svg(self, path: str | pathlib.Path) -> pathlib.Path:
+        """Write the picture as SVG, for print: the same bytes every time."""
+        return self._save(path, "svg")
+
     def close(self) -> None:
-        """Cut the page from the kernel. It still moves by itself."""
+        """Cut the page from the kernel. A page that a script draws still moves by itself."""
         for widget in (self._link, *self.controls.values()):
             widget.close()
+        if self._chart is not None:
+            self._chart.close()
 
     def __repr__(self) -> str:
         with self._lock:
@@ -137,36 +204,69 @@ class Panel:
         if _every_output_is_a_page():
             display(self._link)
 
+    def _save(self, path: str | pathlib.Path, form: str) -> pathlib.Path:
+        path = pathlib.Path(path)
+        metadata = {"Date": None} if form == "svg" else None
+        with matplotlib.rc_context({"svg.hashsalt": "reformer"}):
+            self.figure.savefig(path, format=form, metadata=metadata)
+        return path
+
     def _values(self) -> dict[str, Any]:
         controls = self.controls.items()
         return {name: control.value for name, control in controls if control.has_trait("value")}
 
     def refresh(self) -> None:
         """Measure again what the controls say, and show it: for data that change by themselves."""
-        with self._lock:
-            self._link.data = self._refresh()
+        self._changed(None)
 
     def _changed(self, _change: object) -> None:
-        self.refresh()
+        """Measure anew, unless something newer waits to be measured."""
+        self._newest = mine = next(self._tickets)
+        with self._lock:
+            if mine == self._newest:
+                self._link.data = self._refresh()
+                self._make_asked()
+
+    def _make_asked(self, _change: object = None) -> None:
+        """Make the live chart if a page has asked for it and there is one to make."""
+        if self._link.asked:
+            _ = self.chart
+
+    def _themed(self, change: Mapping) -> None:
+        with self._lock:
+            self._chart.follow_theme(change["new"])
 
     def _refresh(self) -> dict:
-        """Measure what the controls say; return what to ship: integers, or the problem."""
+        """Measure what the controls say; return what to ship, or the problem."""
+        values = self._values()
         try:
-            self.data, self.problem = self._measure(**self._values()), None
+            self.data, self.problem = self._measure(**values), None
         except ValueError as error:
             self.data, self.problem = None, str(error)
             return {"problem": self.problem}
-        return self._view.ship(self.data)
+        code = {"name": self._call.function.__name__, "values": self._call.arguments(values)}
+        return {**self._ship(), "code": code}
 
-    def _html(self) -> str:
+    def _ship(self) -> dict:
+        if self._chart is None:
+            return self._view.ship(self.data)
+        self._chart.show(self._view.plotly(self.data, self.place))
+        shipped = self._chart.ship(repr(self))
+        if self._link is not None and self._link.shown:
+            return shipped  # a picture would only cost time
+        return {**shipped, "picture": self._chart.picture()}
+
+    def _html(self, more: Mapping | None = None) -> str:
         """Return a picture and the script that takes its place wherever scripts may run."""
         asks = [self.controls[name].description for name in self._values()]
-        data = {**self._link.data, "place": self._link.place, "asks": asks}
+        data = {**self._link.data, **(more or {}), "place": self._link.place, "asks": asks}
+        data.pop("picture", None)  # it is in the page already
+        script = "chart_view.js" if self._chart is not None else self._view.script
         return (
             f'<div class="rx-root" data-rx="{self._key}" data-lm-suppress-shortcuts="true">'
             f'<div class="rx-picture">{self._picture()}</div>'
             '<div class="rx-controls"></div><div class="rx-live"></div></div>'
-            f'<script type="module">\n{compact_script(self._view.script)}\n'
+            f'<script type="module">\n{compact_script(script)}\n'
             f"for(const root of document.querySelectorAll('[data-rx=\"{self._key}\"]'))"
             f"mount(root,{_json_in_html(data)});\n"
             "document.dispatchEvent(new Event('rx:mounted'));\n</script>"
@@ -176,10 +276,15 @@ class Panel:
         if self.problem:
             return f"<p>{escape(self.problem)}</p>"
         # A picture of its own file, so that what removes scripts and styles from a page leaves it.
-        svg = quote(self._view.draw_svg(self.data, self.place).replace('"', "'"), safe=_PLAIN)
+        if self._chart is not None:
+            drawn, way_out = self._chart.picture(), "run the cell, and it moves."
+        else:
+            drawn = self._view.draw_svg(self.data, self.place)
+            way_out = "run the cell or trust the notebook, and it moves."
+        svg = quote(drawn.replace('"', "'"), safe=_PLAIN)
         return (
             f'<img width="800" alt="{escape(repr(self))}" src="data:image/svg+xml,{svg}">'
-            "<p>A still picture: run the cell or trust the notebook, and it moves.</p>"
+            f"<p>A still picture: {way_out}</p>"
         )
 
 
@@ -193,6 +298,7 @@ _PAGE = """<!doctype html>
 :root{{color-scheme:light dark}}
 body{{margin:16px;background:Canvas;color:CanvasText}}
 </style>
+{library}
 </head>
 <body><main>
 {body}
@@ -202,6 +308,12 @@ body{{margin:16px;background:Canvas;color:CanvasText}}
 
 
 _OTHER_SCRIPT = re.compile(r"^(?:import|export) [^;]* from '\./([\w.]+)';\n", re.MULTILINE)
+
+
+def _plotly_js() -> str:
+    from plotly.offline import get_plotlyjs  # slow to import, and only an exported chart needs it
+
+    return get_plotlyjs()
 
 
 def compact_script(name: str) -> str:

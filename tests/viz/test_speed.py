@@ -15,12 +15,13 @@ from reformer_core import (
     hash_vectors,
     plan_chunks,
 )
-from reformer_viz import measure_speed, plot_speed, read_speed
+from reformer_viz import explore_speed, measure_speed, plot_speed, plotly_speed, read_speed
 from reformer_viz.measure import speed
 from reformer_viz.measure.speed import (
     SCHEMA,
     Contestant,
     SpeedMeasurement,
+    SpeedReading,
     Timings,
     hash_and_attend,
     in_rounds,
@@ -394,3 +395,97 @@ def test_the_picture_of_committed_results_shows_what_is_in_the_file(path):
             if run["contestant"] == said["key"] and run["seconds"]
         }
         assert dict(everybody.get(said["label"], [])) == wanted
+
+
+# ------------------------------------------------------------------------------ live, and in words
+
+
+def curves(figure, axis: str) -> dict[str, list]:
+    """Return the heights of the curves on one of the two pairs of axes, by name."""
+    return {trace.name: list(trace.y) for trace in figure.data if (trace.xaxis or "x") == axis}
+
+
+@pytest.mark.parametrize("backward", [True, False])
+@pytest.mark.parametrize("what", ["seconds", "seconds a token", "bytes"])
+def test_the_chart_draws_everybody_at_a_number_of_rounds_then_ours_by_rounds(
+    measured, what, backward
+):
+    figure = plotly_speed(measured, 2, what, backward)
+    timings = measured.step if backward else measured.forward
+    wanted = timings.extra_bytes if what == "bytes" else timings.fastest
+    if what == "seconds a token":
+        wanted = wanted / LENGTHS
+    if what == "bytes" and not backward:
+        assert not any(len(trace.y) for trace in figure.data)
+        return
+    everybody = curves(figure, "x")
+    assert list(everybody) == [contestant.label for contestant in CONTESTANTS]
+    assert list(everybody.values()) == wanted[:, 1].tolist()
+    ours = curves(figure, "x2")
+    assert list(ours) == ["the full", "1 round", "2 rounds", "4 rounds"]
+    assert [ours[name] for name in list(ours)[1:]] == wanted[0].tolist()
+
+
+def test_the_chart_leaves_out_what_was_not_measured(measured):
+    without(measured, (0, 1, -1), (3, 1, 0))
+    everybody = curves(plotly_speed(measured, 2), "x")
+    assert len(everybody["the ours_once"]) == len(everybody["the b"]) == 3
+
+
+def test_a_reading_says_what_the_chart_draws_at_its_right_end(measured):
+    reading = SpeedReading(measurement=measured, n_hashes=2, what="seconds", backward=True)
+    ends = [in_seconds(of_one[-1]) for of_one in curves(plotly_speed(measured, 2), "x").values()]
+    assert reading.describe() == (
+        "800 tokens in 2 rounds, time of a forward and backward pass: "
+        + "; ".join(f"{c.label} {end}" for c, end in zip(CONTESTANTS, ends, strict=True))
+        + "."
+    )
+    without(measured, *[(row, 1, -1) for row in range(len(CONTESTANTS))])
+    assert reading.describe().startswith("400 tokens in 2 rounds")
+
+
+def test_a_reading_without_numbers_says_so(measured):
+    reading = SpeedReading(measurement=measured, n_hashes=2, what="bytes", backward=False)
+    assert reading.describe() == "No extra memory of a forward pass was measured with 2 rounds."
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n_hashes": 3}, r"n_hashes must be one of \[1, 2, 4\], got 3: no other number"),
+        ({"what": "joules"}, "what must be one of .* got 'joules': nothing else was measured"),
+    ],
+)
+def test_what_was_not_measured_is_a_sentence_in_the_picture_s_place(measured, wrong, message):
+    panel = explore_speed(measured, **wrong)
+    assert re.match(message, panel.problem)
+    with pytest.raises(ValueError, match=message):
+        _ = panel.figure
+
+
+def test_the_explorer_moves_its_chart_its_sentence_and_its_print(measured):
+    panel = explore_speed(measured)
+    live = panel.chart
+    panel.controls["n_hashes"].value = 4
+    panel.controls["backward"].value = False
+    assert curves(live, "x")["the a"] == measured.forward.fastest[2, 2].tolist()
+    assert repr(panel).startswith("800 tokens in 4 rounds, time of a forward pass")
+    assert panel.figure.axes[0].get_title(loc="left") == "Forward, 4 rounds"
+    panel.controls["what"].value = "seconds a token"
+    assert live.layout.yaxis.title.text == "time a token, forward"
+
+
+def test_without_a_measurement_the_explorer_takes_the_times_itself(monkeypatch):
+    monkeypatch.setattr(
+        speed, "_time_length", lambda _length, rounds, *_: np.ones((2, 2, 2, len(rounds)))
+    )
+    panel = explore_speed()
+    assert "LSH attention 1,000 ms; full attention 1,000 ms" in repr(panel)
+    assert panel.code == 'explore_speed(n_hashes=4, what="seconds", backward=True)'
+
+
+def test_the_measured_file_is_explored_as_it_was_written():
+    for path in RESULTS:
+        panel = explore_speed(path)
+        assert panel.data.measurement.machine == read_speed(path).machine
+        assert len(panel._html()) < 40_000
