@@ -31,7 +31,7 @@ function nameControl(node, control) {
 }
 
 async function modelOf(manager, id) {
-  for (let tries = 0; tries < 100; tries++) {
+  for (let tries = 0; tries < 400; tries++) {
     try {
       const model = await manager.get_model(id);
       if (model) return model;

@@ -122,7 +122,7 @@ function sceneBar(scenes, root, show) {
     make('button', { type: 'button', textContent, ariaLabel, onclick });
   const back = button('◀', 'previous scene', () => go(at - 1));
   const on = button('▶', 'next scene', () => go(at + 1));
-  const large = button('⛶', 'full screen', () => root.requestFullscreen?.());
+  const large = button('full screen', 'full screen', () => root.requestFullscreen?.());
   const bar = make('div', { className: 'rx-scenes', role: 'group', ariaLabel: 'scenes' },
     back, count, on, caption, large);
   function label() {
