@@ -1,10 +1,11 @@
 """Pictures of what a Reformer does: measure (numbers), figures (pictures), widgets (explorers)."""
 
-from reformer_viz.figures.bucket_load import plot_bucket_load
+from reformer_viz.figures.bucket_load import plot_bucket_load, plotly_bucket_load
 from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.collisions import plot_collisions, plotly_collisions
 from reformer_viz.figures.geometry import plot_geometry, plotly_geometry
 from reformer_viz.figures.memory import plot_memory, plotly_memory
+from reformer_viz.figures.microscope import plot_microscope
 from reformer_viz.figures.misses import plot_miss_cost, plot_misses, write_miss_cost
 from reformer_viz.figures.paper_memory import plot_attention_memory, plot_memory_of_paper
 from reformer_viz.figures.recall import plot_recall, plotly_recall
@@ -20,6 +21,7 @@ from reformer_viz.measure.collisions import collision_probability, measure_colli
 from reformer_viz.measure.geometry import measure_geometry
 from reformer_viz.measure.leak import measure_leak
 from reformer_viz.measure.memory import measure_memory
+from reformer_viz.measure.microscope import measure_microscope
 from reformer_viz.measure.misses import measure_miss_cost, measure_misses
 from reformer_viz.measure.recall import measure_recall
 from reformer_viz.measure.reconstruction import measure_reconstruction
@@ -28,8 +30,11 @@ from reformer_viz.measure.sparsity import measure_sparsity, measure_sparsity_per
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.measure.step_film import measure_step_film
 from reformer_viz.measure.training import measure_training
+from reformer_viz.widgets.bucket_load import explore_bucket_load
 from reformer_viz.widgets.bucketing import explore_bucketing
+from reformer_viz.widgets.geometry import explore_geometry
 from reformer_viz.widgets.memory import explore_memory
+from reformer_viz.widgets.microscope import explore_model
 from reformer_viz.widgets.recall import explore_recall
 from reformer_viz.widgets.scenes import SceneList
 from reformer_viz.widgets.sparsity import explore_sparsity
@@ -40,8 +45,11 @@ __all__ = [
     "Recorder",
     "SceneList",
     "collision_probability",
+    "explore_bucket_load",
     "explore_bucketing",
+    "explore_geometry",
     "explore_memory",
+    "explore_model",
     "explore_recall",
     "explore_sparsity",
     "explore_speed",
@@ -54,6 +62,7 @@ __all__ = [
     "measure_geometry",
     "measure_leak",
     "measure_memory",
+    "measure_microscope",
     "measure_miss_cost",
     "measure_misses",
     "measure_recall",
@@ -71,6 +80,7 @@ __all__ = [
     "plot_leak",
     "plot_memory",
     "plot_memory_of_paper",
+    "plot_microscope",
     "plot_miss_cost",
     "plot_misses",
     "plot_recall",
@@ -80,6 +90,7 @@ __all__ = [
     "plot_speed",
     "plot_step_film",
     "plot_training",
+    "plotly_bucket_load",
     "plotly_collisions",
     "plotly_geometry",
     "plotly_memory",

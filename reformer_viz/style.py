@@ -134,6 +134,7 @@ def plotly_template(dark: bool = False):
 
     text, grid = ("#E6EDF3", "#3D444D") if dark else (INK, "#D1D9E0")
     axis = {"gridcolor": grid, "linecolor": text, "ticks": "outside", "zeroline": False}
+    axis["automargin"] = True  # room for long tick labels
     space = {"gridcolor": grid, "backgroundcolor": "rgba(0,0,0,0)", "zerolinecolor": grid}
     matplotlib_scale = matplotlib.colormaps[SEQUENTIAL]
     scale = [[i / 10, to_hex(matplotlib_scale(i / 10))] for i in range(11)]

@@ -4,10 +4,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reformer_viz.measure.collisions import Collisions, in_buckets
-from reformer_viz.style import INK, PALETTE, RC, SHADE, dress, new_figure, plotly_template
+from reformer_viz.style import INK, MUTED, PALETTE, RC, SHADE, dress, new_figure, plotly_template
 
 _X, _Y = "angle between two vectors, degrees", "probability of sharing a bucket"
 _TICKS = list(range(0, 181, 30))
+ANGLE_AXIS = {"title": {"text": _X}, "tickvals": _TICKS, "range": [-3, 183]}
+PROBABILITY_AXIS = {"title": {"text": _Y}, "range": [-0.02, 1.02]}
+"""Plotly's settings of both axes."""
+
 _MOST_LINES = len(PALETTE)
 
 
@@ -24,18 +28,27 @@ def plot_collisions(collisions: Collisions, row: int | None = None) -> Figure:
     rounds = collisions.n_hashes[0]
     for k in range(len(collisions.n_buckets)):
         _draw(left, collisions, k, 0, PALETTE[k], in_buckets(collisions.n_buckets[k]))
-    for column, n in enumerate(collisions.n_hashes):
-        _draw(right, collisions, row, column, PALETTE[column], _rounds(n))
-    dress(left, f"In {_rounds(rounds)}", _X, _Y)
-    dress(right, f"In any of several rounds, {in_buckets(collisions.n_buckets[row])}", _X)
-    for axes in (left, right):
-        axes.set(xlim=(-3, 183), ylim=(-0.02, 1.02), xticks=_TICKS)
-        axes.grid(color=SHADE, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=RC["font.size"] - 1, labelcolor=INK)
+    _dress(left, f"In {_rounds(rounds)}")
+    draw_rounds(right, collisions, row)
+    left.set_ylabel(_Y, fontsize=RC["font.size"], color=MUTED)
     figure.supxlabel(_legend(collisions), fontsize=RC["font.size"] - 1, color=INK)
     return figure
+
+
+def draw_rounds(axes: Axes, collisions: Collisions, row: int = 0) -> None:
+    """Draw one number of buckets in every number of rounds."""
+    for column, n in enumerate(collisions.n_hashes):
+        _draw(axes, collisions, row, column, PALETTE[column], _rounds(n))
+    _dress(axes, f"In any of several rounds, {in_buckets(collisions.n_buckets[row])}")
+
+
+def _dress(axes: Axes, title: str) -> None:
+    dress(axes, title, _X)
+    axes.set(xlim=(-3, 183), ylim=(-0.02, 1.02), xticks=_TICKS)
+    axes.grid(color=SHADE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=RC["font.size"] - 1, labelcolor=INK)
 
 
 def _draw(
@@ -75,8 +88,8 @@ def plotly_collisions(collisions: Collisions, row: int | None = None):
             "text": f"{in_buckets(collisions.n_buckets[row])}: {_legend(collisions)}",
             "font": {"size": 13},
         },
-        xaxis={"title": {"text": _X}, "tickvals": _TICKS, "range": [-3, 183]},
-        yaxis={"title": {"text": _Y}, "range": [-0.02, 1.02]},
+        xaxis=ANGLE_AXIS,
+        yaxis=PROBABILITY_AXIS,
     )
     return figure
 

@@ -1,5 +1,7 @@
 """Draw vectors among the regions of the buckets: the plane whole, the sphere from both sides."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
@@ -8,6 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Arc, Wedge
 
 from reformer_viz import style
+from reformer_viz.figures.collisions import (
+    ANGLE_AXIS,
+    PROBABILITY_AXIS,
+    curve_traces,
+    draw_rounds,
+)
+from reformer_viz.measure.collisions import Collisions
 from reformer_viz.measure.geometry import Geometry
 
 _TINT = 0.62  # of white in a region's colour, so that the vectors on it stand out
@@ -19,28 +28,29 @@ _WHY = {
 }
 
 
-def plot_geometry(geometry: Geometry) -> Figure:
+def plot_geometry(geometry: Geometry, collisions: Collisions | None = None) -> Figure:
     """Draw the vectors, coloured by bucket, on the regions that the buckets own.
 
     In the plane every direction of the rotation is an arrow of its true length, and vectors are
     dots at their own length, of which the median is 1. In space one sees the sphere of all
-    directions from the two marked vectors' side and from behind.
+    directions from the two marked vectors' side and from behind. `collisions` are drawn beside.
     """
+    sides = geometry.dimension - 1
+    panels = sides + (collisions is not None)
+    figure = style.new_figure(1.5 + 4.2 * panels, 5.0)
+    every = np.ravel(figure.subplots(1, panels))
     if geometry.dimension == 2:
-        figure = style.new_figure(6.0, 6.4)
-        axes = figure.subplots()
-        _plot_plane(axes, geometry)
-        panels = [(axes, _title(geometry))]
+        _plot_plane(every[0], geometry)
     else:
-        figure = style.new_figure(9.0, 4.9)
-        front, back = figure.subplots(1, 2)
         towards = _view_of_pair(geometry)
-        _plot_side(front, geometry, towards)
-        _plot_side(back, geometry, towards * [[-1], [1], [-1]])
-        panels = [(front, _title(geometry)), (back, "The same sphere from behind")]
-    for axes, title in panels:
+        _plot_side(every[0], geometry, towards)
+        _plot_side(every[1], geometry, towards * [[-1], [1], [-1]])
+    titles = _title(geometry), "The same sphere from behind"
+    for axes, title in zip(every[:sides], titles, strict=False):
         style.dress(axes, title, frame=False)
         axes.set_aspect("equal")
+    if collisions is not None:
+        draw_rounds(every[-1], collisions)
     why = "" if geometry.directions is None else _WHY[geometry.dimension]
     figure.supxlabel(why, fontsize=style.RC["font.size"] - 1, color=style.INK)
     return figure
@@ -130,82 +140,106 @@ def _plot_sticks(axes: Axes, geometry: Geometry, view: np.ndarray, full: list[st
         name.set_visible(bool(tip[2] > 0))
 
 
-def plotly_geometry(geometry: Geometry):
+def plotly_geometry(geometry: Geometry, collisions: Collisions | None = None):
     """Draw the same to be turned and pointed at: the plane, or the sphere of all directions.
 
+    `collisions` are drawn beside, and where they were measured at the geometry's angle, marked.
     Raises ImportError where Plotly is not installed.
     """
     import plotly.graph_objects as go  # slow to import
 
-    figure = go.Figure(geometry_traces(geometry))
-    figure.update_layout(
-        template=style.plotly_template(),
-        title={"text": _title(geometry), "font": {"size": 14}},
-        showlegend=False,
-        margin={"l": 10, "r": 10, "t": 50, "b": 10},
-        uirevision="geometry",  # what the reader turned or zoomed stays so
-    )
-    if geometry.dimension == 2:
-        figure.update_xaxes(plane_axis(geometry))
-        figure.update_yaxes({**plane_axis(geometry), "scaleanchor": "x"})
-    else:
-        figure.update_scenes(space(geometry))
-    return figure
-
-
-def plane_axis(geometry: Geometry) -> dict:
-    """Return Plotly's settings of both axes in the plane: hidden, and with room for every arrow."""
-    reach = _reach(geometry)
-    return {"visible": False, "range": [-reach, reach], "constrain": "domain"}
-
-
-def space(geometry: Geometry) -> dict:
-    """Return Plotly's settings of a sphere's scene: no axes, seen from the two marked vectors."""
-    axis = {"visible": False, "range": [-1.5, 1.5]}
-    eye = dict(zip("xyz", (1.35 * _view_of_pair(geometry)[2]).tolist(), strict=True))
-    return {
-        "xaxis": axis,
-        "yaxis": axis,
-        "zaxis": axis,
-        "aspectmode": "cube",
-        "camera": {"eye": eye},
-        "dragmode": "orbit",
-        "uirevision": "camera",
-    }
-
-
-def geometry_traces(geometry: Geometry) -> list:
-    """Return Plotly's traces, always as many: regions, directions, their names, vectors, pair."""
     traces = _plane_traces(geometry) if geometry.dimension == 2 else _space_traces(geometry)
     for trace in traces:
         trace.update(showlegend=False)
-    return traces
+    figure = go.Figure(traces)
+    right = 1.0 if collisions is None else 0.56
+    reach = _reach(geometry)
+    hidden = {"visible": False, "range": [-reach, reach], "constrain": "domain"}
+    figure.update_layout(
+        template=style.plotly_template(),
+        title={"text": _title(geometry)},
+        height=500,
+        margin={"t": 50, "b": 60},
+        xaxis={**hidden, "domain": [0, right]},
+        yaxis={**hidden, "scaleanchor": "x"},
+        scene=_space(geometry, right) if geometry.dimension == 3 else {},
+    )
+    if collisions is not None:
+        _add_collisions(figure, geometry, collisions, right + 0.09)
+    return figure
+
+
+def _add_collisions(
+    figure: Any, geometry: Geometry, collisions: Collisions, left: float | int
+) -> None:
+    """Draw the curves on axes of their own, with a line at the geometry's angle."""
+    figure.add_traces([trace.update(xaxis="x2", yaxis="y2") for trace in curve_traces(collisions)])
+    figure.add_scatter(
+        x=[geometry.angle, geometry.angle],
+        y=[0, 1],
+        mode="lines",
+        line={"color": style.MUTED, "width": 1.5, "dash": "dash"},
+        name="the pair's angle",
+        hoverinfo="skip",
+        xaxis="x2",
+        yaxis="y2",
+    )
+    figure.update_layout(
+        xaxis2={**ANGLE_AXIS, "domain": [left, 1], "anchor": "y2"},
+        yaxis2={**PROBABILITY_AXIS, "anchor": "x2"},
+        legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "orientation": "v"},
+    )
+
+
+def _space(geometry: Geometry, right: float | int) -> dict:
+    """Return Plotly's settings of a sphere's scene: no axes, seen from the pair's first vector.
+
+    That vector alone decides, so that the camera stays where it is while the angle changes.
+    """
+    axis = {"visible": False, "range": [-1.4, 1.4]}
+    eye = dict(zip("xyz", (1.25 * geometry.pair[0]).tolist(), strict=True))
+    return {
+        **{f"{name}axis": axis for name in "xyz"},
+        "aspectmode": "cube",
+        "camera": {"eye": eye},
+        "dragmode": "orbit",
+        "domain": {"x": [0, right]},
+    }
 
 
 def _plane_traces(geometry: Geometry) -> list:
     import plotly.graph_objects as go
 
     full, tints = _colours(geometry)
-    reach = 3 * _reach(geometry)
     regions = [
         go.Scatter(
-            x=reach * np.cos(np.append(0, turns)) * np.append(0, np.ones_like(turns)),
-            y=reach * np.sin(np.append(0, turns)) * np.append(0, np.ones_like(turns)),
+            **_outline(geometry, bucket),
             mode="lines",
             line={"width": 0},
             fill="toself",
-            fillcolor=tints[bucket],
+            fillcolor=tint,
             hoverinfo="skip",
+            name=f"region of bucket {bucket}",
         )
-        for bucket, first, last in _sectors(geometry)
-        for turns in [np.deg2rad(np.linspace(first, last, 90))]
+        for bucket, tint in enumerate(tints)
     ]
     traces = _traces(geometry, go.Scatter, np.zeros((1, 2)), geometry.directions, full)
     if geometry.directions is not None:
         hull = dict(zip("xy", _hull(geometry).T, strict=True))
         line = {"color": style.MUTED, "dash": "dash", "width": 1}
-        regions.append(go.Scatter(**hull, mode="lines", line=line, hoverinfo="skip"))
+        regions.append(go.Scatter(**hull, mode="lines", line=line, hoverinfo="skip", name="hull"))
     return [*regions, *traces]
+
+
+def _outline(geometry: Geometry, bucket: int) -> dict:
+    """Return the outline of a bucket's sectors, with gaps between them."""
+    reach, parts = 3 * _reach(geometry), [np.empty((0, 2))]
+    for owner, first, last in _sectors(geometry):
+        if owner == bucket:
+            turns = np.deg2rad(np.linspace(first, last, 2 + int(last - first) // 4))
+            rim = reach * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+            parts += [np.zeros((1, 2)), rim, np.zeros((1, 2)), np.full((1, 2), np.nan)]
+    return dict(zip("xy", np.concatenate(parts)[:-1].T, strict=True))
 
 
 def _space_traces(geometry: Geometry) -> list:
@@ -218,6 +252,7 @@ def _space_traces(geometry: Geometry) -> list:
         facecolor=[tints[bucket] for bucket in geometry.cell_buckets],
         lighting={"ambient": 0.95, "diffuse": 0.12, "specular": 0.0},
         hoverinfo="skip",
+        name="regions",
     )
     feet, tips = (None, None) if geometry.directions is None else _sticks(geometry)
     return [regions, *_traces(geometry, go.Scatter3d, feet, tips, full)]
@@ -249,12 +284,14 @@ def _traces(
                 "line": {"color": style.INK, "width": 0.5},
             },
             customdata=geometry.buckets,
+            name="vectors",
             hovertemplate="vector %{pointNumber}: bucket %{customdata}<extra></extra>",
         ),
         kind(
             **at(np.insert(geometry.pair, 1, 0, axis=0) if plane else _arc_of_pair(geometry)),
             mode="lines",
             line={"color": style.INK, "width": 3 if plane else 6},
+            name="the pair's arc",
             hoverinfo="skip",
         ),
         kind(
@@ -262,6 +299,7 @@ def _traces(
             mode="markers",
             marker={"size": 11 if plane else 7, "color": style.INK},
             text=angle,
+            name="the pair",
             hovertemplate="vector %{text}<extra></extra>",
         ),
     ]
@@ -277,16 +315,22 @@ def _traces(
             **at(lines),
             mode="lines",
             line={"color": style.MUTED, "width": 2 if plane else 5},
+            name="directions",
             hoverinfo="skip",
         ),
         kind(
             **at(_beyond(tips) if plane else tips),
             mode="markers+text",
-            marker={"size": 20 if plane else 16, "color": full},
+            marker={
+                "size": 20 if plane else 15,
+                "color": style.PAPER,
+                "line": {"color": full, "width": 2.5},
+            },
             text=[str(bucket) for bucket in range(len(tips))],
             textposition="middle center",
-            textfont={"color": [style.text_on(colour) for colour in full], "size": 12},
+            textfont={"color": style.INK, "size": 12},
             customdata=geometry.shares[: len(tips)],
+            name="tips of directions",
             hovertemplate="bucket %{text} owns %{customdata:.1%}<extra></extra>",
         ),
     ]

@@ -25,6 +25,7 @@ from reformer_viz.style import (
 
 _SMALL = RC["font.size"] - 1
 _MOST_TICKS = 8
+_FAINT = 0.18  # a band's opacity
 _ROW_HEIGHT = 240  # of Plotly's picture, in pixels
 
 # What each panel shows: quantities, and of each how it is drawn and what it is called.
@@ -217,7 +218,7 @@ def _draw_panel(axes: Axes, recall: Recall, quantities: dict) -> None:
             axes.plot(recall.n_hashes, curve.mean, label=name, **{"color": colour, **looks})
             if name in _WITH_BAND:
                 axes.fill_between(
-                    recall.n_hashes, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0
+                    recall.n_hashes, curve.low, curve.high, color=colour, alpha=_FAINT, linewidth=0
                 )
     _scale(axes, recall)
     if "error" not in quantities:
@@ -276,27 +277,50 @@ def _name_settings(figure: Figure, recalls: tuple[Recall, ...]) -> None:
 
 
 def _traces(recall: Recall, quantities: dict, axes: str) -> Iterator[dict]:
-    """Describe the lines of one panel; those of a setting come and go together."""
+    """Describe the bands and lines of one panel; those of a setting come and go together."""
     for setting, colour in enumerate(bucket_colours(len(recall.settings))):
         for name, (text, _) in quantities.items():
-            curve = recall.curve(name, setting)
-            looks = {"color": _THEORY if name == "expected" else colour}
-            yield {
-                **_plotly_looks(name, looks),
-                "x": recall.n_hashes,
-                "y": curve.mean,
+            where = {
                 "xaxis": f"x{axes}",
                 "yaxis": f"y{axes}",
-                "name": f"{text}, {recall.name(setting)}",
-                "customdata": np.stack([curve.low, curve.high], axis=1),
-                "hovertemplate": (
-                    f"{recall.name(setting)}<br>rounds: %{{x}}, {text}: <b>%{{y:.1%}}</b>"
-                    "<br>heads and seeds: %{customdata[0]:.1%} to %{customdata[1]:.1%}"
-                    "<extra></extra>"
-                ),
                 "legendgroup": str(setting),
                 "showlegend": False,
             }
+            if name in _WITH_BAND:
+                yield {**where, **_band(recall, name, setting, colour)}
+            yield {**where, **_line(recall, name, setting, colour, text)}
+
+
+def _line(recall: Recall, name: str, setting: int, colour: str, text: str) -> dict:
+    """Describe the line of a mean, and what it says where one points."""
+    curve = recall.curve(name, setting)
+    return {
+        **_plotly_looks(name, {"color": _THEORY if name == "expected" else colour}),
+        "x": recall.n_hashes,
+        "y": curve.mean,
+        "name": f"{text}, {recall.name(setting)}",
+        "customdata": np.stack([curve.low, curve.high], axis=1),
+        "hovertemplate": (
+            f"{recall.name(setting)}<br>rounds: %{{x}}, {text}: <b>%{{y:.1%}}</b>"
+            "<br>heads and seeds: %{customdata[0]:.1%} to %{customdata[1]:.1%}<extra></extra>"
+        ),
+    }
+
+
+def _band(recall: Recall, name: str, setting: int, colour: str) -> dict:
+    """Describe the area between the lowest and the highest head and seed."""
+    curve = recall.curve(name, setting)
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return {
+        "type": "scatter",
+        "x": np.concatenate([recall.n_hashes, recall.n_hashes[::-1]]),
+        "y": np.concatenate([curve.high, curve.low[::-1]]),
+        "mode": "lines",
+        "line": {"width": 0},
+        "fill": "toself",
+        "fillcolor": f"rgba({red},{green},{blue},{_FAINT})",
+        "hoverinfo": "skip",
+    }
 
 
 def _legend(recalls: tuple[Recall, ...]) -> Iterator[dict]:

@@ -4,7 +4,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+)
 
 from reformer_viz.measure.training import Training
 from reformer_viz.style import (
@@ -70,12 +76,16 @@ def _draw_run(panels: list[Axes], training: Training) -> None:
     _name_lines(loss)
     dress(loss, _LOSS, "step", "nats")
     measure.plot(training.evaluation_steps, training.measure, "o-", color=_MARK, markersize=3)
+    measure.margins(y=0.08)
     measure.set_ylim(bottom=0)
     if training.measure_name == "accuracy":
         _in_percent(measure)
     dress(measure, f"Held-out {training.words()}", "step", _unit(training))
     gradient.plot(training.steps, training.gradient_norm, color=_LINE, linewidth=1)
     gradient.set_yscale("log")
+    gradient.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    gradient.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    gradient.yaxis.set_minor_locator(NullLocator())
     dress(gradient, _GRADIENT, "step", "length of the gradient")
 
 
@@ -87,12 +97,12 @@ def _draw_probe(panels: list[Axes], training: Training) -> None:
     _draw_layers(mass, training, recording.mass_found)
     _draw_layers(balance, training, organisation.largest_share.mean(-1))
     balance.axhline(even, color=MUTED, linestyle="--", linewidth=1, label="even")
-    for place, (layer, colour) in enumerate(_layers(training)):
+    for place, (_, colour) in enumerate(_layers(training)):
         for share, line, what in (
             (organisation.sought_seen, "-", "seen by some round"),
             (organisation.sought_together, ":", "in one bucket, by round"),
         ):
-            name = what if len(recording.layers) == 1 else f"{layer}, {what}"
+            name = None if place else what  # of the first layer: colours are named beside
             sought.plot(recording.steps, share[:, place], line, color=colour, label=name)
     sought.axhline(even, color=MUTED, linestyle="--", linewidth=1, label="one bucket by chance")
     dress(mass, _MASS, "step", "share of the weight")

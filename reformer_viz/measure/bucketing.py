@@ -200,7 +200,7 @@ class Bucketing:
 
     def _pairs(self, round: int) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
         """List the queries and keys of the pairs that a round sees."""
-        return _pairs_seen(self.order[round], self.first[round], self.last[round], self.causal)
+        return pairs_seen(self.order[round], self.first[round], self.last[round], self.causal)
 
     def _sees(self, round: int, query, key):
         """Say whether a round sees pairs that are in the right order: three comparisons a pair."""
@@ -233,10 +233,10 @@ class Bucketing:
             window = f"chunks of {self.chunk_length:,}"
         else:
             reach = self.chunk_length * (self.chunks_before + self.chunks_after)
-            window = f"a sliding window of {_count(reach, 'slot')}"
+            window = f"a sliding window of {count(reach, 'slot')}"
         return (
-            f"{_count(self.length, 'token')}{padding}, {_count(self.n_buckets, 'bucket')}, "
-            f"{_count(self.n_rounds, 'round')}, {window}."
+            f"{count(self.length, 'token')}{padding}, {count(self.n_buckets, 'bucket')}, "
+            f"{count(self.n_rounds, 'round')}, {window}."
         )
 
     def _of_round(self, round: int) -> str:
@@ -244,28 +244,18 @@ class Bucketing:
         seen, lost = int(self.mates_seen[round]), int(self.mates_lost[round])
         across = "" if self.within_bucket else f" It sees {self.seen[round]:,} across buckets."
         return (
-            f"Round {round}: buckets hold {sizes.min():,} to {_count(int(sizes.max()), 'token')}. "
-            f"Of {_count(seen + lost, 'pair')} in one bucket, the round sees {seen:,} and loses "
+            f"Round {round}: buckets hold {sizes.min():,} to {count(int(sizes.max()), 'token')}. "
+            f"Of {count(seen + lost, 'pair')} in one bucket, the round sees {seen:,} and loses "
             f"{lost:,} to the window; other rounds see {self.mates_found[round]:,} of those."
             f"{across} Together the rounds see {self.seen_by_any:,} of "
-            f"{_count(self.possible, 'pair')}."
+            f"{count(self.possible, 'pair')}."
         )
 
     def _of_token(self, round: int, token: int) -> str:
-        name = "" if self.labels is None else f" “{self.labels[token]}”"
-        slot = int(self.slot[round, token])
         if not self.real[token]:
+            name = name_in_words(self.labels, token)
             return f"Token {token:,}{name} is padding: it sees nobody, and nobody sees it."
-        kinds = self.kinds_for(round, token)
-        seen, lost = np.flatnonzero(kinds == SEEN), np.flatnonzero(np.isin(kinds, (LOST, FOUND)))
-        found, more = int((kinds == FOUND).sum()), int((kinds == ELSEWHERE).sum())
-        sees = f"sees {_count(len(seen), 'token')}{_listed(seen)}" if len(seen) else "sees nobody"
-        return (
-            f"Round {round}: token {token:,}{name} is in bucket "
-            f"{self.buckets[round, token]:,}, slot {slot:,}, chunk {slot // self.chunk_length:,}. "
-            f"It {sees}, and loses {len(lost):,} of its bucket to the window{_listed(lost)}. "
-            f"Other rounds see {found:,} of the lost, and {more:,} of other buckets."
-        )
+        return token_in_words(self, self.kinds_for(round, token), round, token)
 
 
 def measure_bucketing(
@@ -300,7 +290,7 @@ def measure_bucketing(
     seen = mates
     if not plan.within_bucket:
         rounds = zip(order, first, last, strict=True)
-        seen = np.array([len(_pairs_seen(*round, plan.causal)[0]) for round in rounds])
+        seen = np.array([len(pairs_seen(*round, plan.causal)[0]) for round in rounds])
     return Bucketing(
         buckets=buckets,
         order=order,
@@ -312,8 +302,8 @@ def measure_bucketing(
         sizes=sizes,
         seen=seen,
         mates_seen=mates,
-        mates_lost=_pairs_among(sizes, plan.causal).sum(1) - mates,
-        possible=_pairs_among(int(real.sum()), plan.causal),
+        mates_lost=pairs_among(sizes, plan.causal).sum(1) - mates,
+        possible=pairs_among(int(real.sum()), plan.causal),
         n_buckets=plan.n_buckets,
         chunk_length=plan.chunk_length,
         chunks_before=plan.chunks_before,
@@ -326,7 +316,29 @@ def measure_bucketing(
     )
 
 
-def _pairs_seen(
+def token_in_words(data, kinds: Int8[np.ndarray, " length"], round: int, token: int) -> str:
+    """Say where a token is, and what a round makes of its pairs: `kinds`, a code for every key.
+
+    `data` is a `Bucketing`, or what has its buckets, slots, chunk length and labels.
+    """
+    slot = int(data.slot[round, token])
+    seen, lost = np.flatnonzero(kinds == SEEN), np.flatnonzero(np.isin(kinds, (LOST, FOUND)))
+    found, more = int((kinds == FOUND).sum()), int((kinds == ELSEWHERE).sum())
+    sees = f"sees {count(len(seen), 'token')}{listed(seen)}" if len(seen) else "sees nobody"
+    return (
+        f"Round {round}: token {token:,}{name_in_words(data.labels, token)} is in bucket "
+        f"{data.buckets[round, token]:,}, slot {slot:,}, chunk {slot // data.chunk_length:,}. "
+        f"It {sees}, and loses {len(lost):,} of its bucket to the window{listed(lost)}. "
+        f"Other rounds see {found:,} of the lost, and {more:,} of other buckets."
+    )
+
+
+def name_in_words(labels: tuple[str, ...] | None, token: int) -> str:
+    """Return a token's label in quotes after a blank, or nothing without labels."""
+    return "" if labels is None else f" “{labels[token]}”"
+
+
+def pairs_seen(
     order: Int[np.ndarray, " length"],
     first: Int[np.ndarray, " length"],
     last: Int[np.ndarray, " length"],
@@ -341,7 +353,7 @@ def _pairs_seen(
     return query[allowed], key[allowed]
 
 
-def _pairs_among(n_tokens, causal: bool):
+def pairs_among(n_tokens, causal: bool):
     """Count the pairs that so many tokens make: ordered ones, or with `causal` half of them."""
     ordered = n_tokens * (n_tokens - 1)
     return ordered // 2 if causal else ordered
@@ -352,11 +364,12 @@ def _check_index(name: str, index: int, size: int) -> None:
         raise ValueError(f"{name} must be in 0..{size - 1}, got {index}: the plan has {size}")
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
+    """Write a number of things, one or many."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def _listed(positions: Int[np.ndarray, " some"]) -> str:
+def listed(positions: Int[np.ndarray, " some"]) -> str:
     """List positions in brackets, the first few of many."""
     if not len(positions):
         return ""

@@ -10,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reformer_core.hashing import hash_vectors
-from reformer_viz.measure.collisions import check_angle
+from reformer_viz.measure.collisions import Collisions, check_angle
 from reformer_viz.measure.hashing import Hash, apply_hash
 
 # How finely regions are drawn: half a degree of the circle; on the sphere the twenty triangles of
 # an icosahedron, each cut into four so often, and where regions meet some more.
-_ARCS, _CUTS, _CUTS_AT_BORDERS = 720, 4, 3
+_ARCS, _CUTS, _CUTS_AT_BORDERS = 720, 3, 3
 
 _FEW_DEGREES = 15
 
@@ -78,6 +78,21 @@ class Geometry:
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GeometryReading:
+    """One round's geometry beside what many rounds of other directions would do with its pair."""
+
+    geometry: Geometry
+    at_angle: Collisions
+    """Measured at the geometry's own angle."""
+    collisions: Collisions
+    """Measured at many angles."""
+
+    def describe(self) -> str:
+        """Say what this round did, then what to expect of any."""
+        return f"{self.geometry.describe()} {self.at_angle.describe()}"
+
+
 @torch.no_grad()
 def measure_geometry(
     vectors: Float[Tensor, "points dimension"],
@@ -86,14 +101,16 @@ def measure_geometry(
     hash: Hash | None = None,
     n_buckets: int | None = None,
     angle: float | int = 30.0,
+    start: Float[Tensor, " dimension"] | None = None,
     near: float | int = _FEW_DEGREES,
 ) -> Geometry:
     """Hash vectors of two or three numbers, and every direction around them, in one round.
 
     `rotations` are one head's and one round's directions, such as `draw_rotations(...)[0, 0]`; or
     else `hash` is a function from vectors to whole numbers (`reformer_viz.measure.hashing.Hash`),
-    of which the first round is taken. `angle` is that of a pair of vectors that starts at the first
-    vector; `near` says up to which angle vectors count as neighbours. Both are in degrees.
+    of which the first round is taken. `angle` is that of a pair of vectors that begins at `start`,
+    or else at the first vector; `near` says up to which angle vectors count as neighbours. Both are
+    in degrees.
 
     Raises ValueError for vectors that cannot be drawn: not of 2 or 3 numbers, zero, not finite;
     for an angle outside 0..180; and unless either `rotations` or `hash` is given.
@@ -107,7 +124,8 @@ def measure_geometry(
         return apply_hash(hash, points[None, None], n_buckets)[0][0, 0, 0]
 
     vectors = vectors.detach().to("cpu", torch.float32)
-    buckets, pair = hash_once(vectors), _pair_at(vectors[0], float(angle))
+    buckets = hash_once(vectors)
+    pair = _pair_at(vectors[0] if start is None else start.float(), float(angle))
     cells, cell_buckets = (_arcs if vectors.shape[1] == 2 else _triangles)(hash_once)
     pair_buckets = hash_once(pair)
     if n_buckets is None:

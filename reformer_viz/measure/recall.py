@@ -14,7 +14,7 @@ from reformer_core.attention.operation import implementation
 from reformer_core.attention.rule import Rule
 from reformer_core.bucketing import BucketPlan, Window, plan_chunks
 from reformer_core.hashing import Buckets, draw_rotations, hash_generator, hash_vectors
-from reformer_viz.measure.collision import collision_probability
+from reformer_viz.measure.collisions import collision_probabilities
 
 # How many scores exist at once, so that memory grows with the length and not with its square.
 _SCORES_AT_ONCE = 1 << 22
@@ -104,7 +104,7 @@ class Recall:
 
     def _of_setting(self, setting: int) -> str:
         ends = sorted({0, len(self.n_hashes) - 1})
-        found = "; ".join(self._of_rounds(setting, place) for place in ends)
+        found = ". ".join(self._of_rounds(setting, place) for place in ends)
         return f"With {self.name(setting)}, {found}."
 
     def _of_rounds(self, setting: int, place: int) -> str:
@@ -113,16 +113,16 @@ class Recall:
             for name in ("same_bucket", "expected", "found", "mass_found")
         )
         number = int(self.n_hashes[place])
-        rounds = "1 round hashes" if number == 1 else f"{number:,} rounds hash"
+        subject, s = ("1 round", "s") if number == 1 else (f"{number:,} rounds", "")
         text = (
-            f"{rounds} {hashed:.0%} of the top keys to their query (theory {theory:.0%}) and "
-            f"find {found:.0%} in its window, with {mass:.0%} of the weight"
+            f"{subject} put{s} {hashed:.0%} of the top keys into their query's bucket (theory "
+            f"{theory:.0%}), {found:.0%} into its window too, and show{s} {mass:.0%} of the weight"
         )
         if self.error is not None:
             once, repeated = (
                 self.curve(name, setting).mean[place] for name in ("error", "error_of_repeats")
             )
-            text += f", so that the output is {once:.0%} off ({repeated:.0%} if repeats count)"
+            text += f"; the output is {once:.0%} off ({repeated:.0%} if repeats count)"
         return text
 
 
@@ -455,7 +455,7 @@ def _expected(
     full: FullLook, n_buckets: Buckets, rounds: Int[np.ndarray, " rounds"]
 ) -> Float[np.ndarray, "heads rounds"]:
     """Average 1 - (1 - p)^n over every query's top keys."""
-    missed = 1 - collision_probability(full.angle, n_buckets)
+    missed = 1 - collision_probabilities(np.rad2deg(full.angle), n_buckets)
     real = full.real.cpu().numpy()
     n_keys = np.maximum(real.sum(-1), 1)
     shares = [((1 - missed**n) * real).sum(-1) / n_keys for n in rounds]

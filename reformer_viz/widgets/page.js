@@ -9,14 +9,14 @@ export function painter(canvas, width, height, { color: ink, fontFamily } = getC
   canvas.height = Math.round(height * ratio);
   canvas.style.height = `${height}px`;
   pen.scale(ratio, ratio);
-  const font = size => { pen.font = `${size}px ${fontFamily}`; };
+  const font = (size, family = fontFamily) => { pen.font = `${size}px ${family}`; };
   return {
     pen, ink,
     fits: (words, room, size = 11) => (font(size), pen.measureText(words).width <= room),
-    text(words, x, y, { size = 11, align = 'center', alpha = 0.85, colour = ink } = {}) {
-      font(size);
+    text(words, x, y, { size = 11, align = 'center', alpha = 0.85, colour = ink, family, most } = {}) {
+      font(size, family);
       Object.assign(pen, { textAlign: align, textBaseline: 'middle', fillStyle: colour, globalAlpha: alpha });
-      pen.fillText(words, x, y);
+      pen.fillText(words, x, y, most); // more is condensed
     },
     fill(x, y, w, h, colour, alpha = 1) {
       Object.assign(pen, { fillStyle: colour, globalAlpha: alpha });
@@ -122,7 +122,7 @@ function sceneBar(scenes, root, show) {
     make('button', { type: 'button', textContent, ariaLabel, onclick });
   const back = button('◀', 'previous scene', () => go(at - 1));
   const on = button('▶', 'next scene', () => go(at + 1));
-  const large = button('⛶', 'full screen', () => root.requestFullscreen?.());
+  const large = button('full screen', 'full screen', () => root.requestFullscreen?.());
   const bar = make('div', { className: 'rx-scenes', role: 'group', ariaLabel: 'scenes' },
     back, count, on, caption, large);
   function label() {
@@ -155,8 +155,8 @@ function sceneBar(scenes, root, show) {
 // its view, which has `nodes` to show, `place`, `update(data)`, `go(change)`, `rows()` for the data
 // table, and where it draws `canvases` and `redraw()`. A view shows `page.sentence`, `page.details` (the
 // table) and `page.caption` where it likes, and calls `page.say(words, place)` after every movement.
-// Returns what the kernel's side needs: `update(data)`, `go(place)`, `alone()`, and a hook `moved`
-// for it to set.
+// Returns what the kernel's side needs: `update(data)`, `go(place)`, `alone()`, `arrive(late)` for
+// numbers that come after the data that they belong to, and a hook `moved` for it to set.
 export function openPage(root, data, build) {
   if (root.__rx) return root.__rx;
   const asks = data.asks ?? [];
@@ -226,7 +226,8 @@ export function openPage(root, data, build) {
   if (scenes) document.addEventListener('keydown', event => event.target === document.body && scenes.press(event));
   watchLooks(view.canvases ?? [], () => page.blocked || view.redraw());
   const go = change => { if (!page.blocked) view.go(change); };
-  const self = (root.__rx = { update, go, alone, place: view.place, view });
+  const arrive = late => { if (!page.blocked) view.arrive?.(late); };
+  const self = (root.__rx = { update, go, alone, arrive, place: view.place, view });
   alone();
   update(data);
   return self;

@@ -59,6 +59,14 @@ class ChartView(View, Protocol):
         """Return the chart as Plotly's `Figure`, of kinds of traces that `draw_still` draws."""
 
 
+@runtime_checkable
+class LateView(ScriptView, Protocol):
+    """A view some of whose numbers take longer: they follow when the page has drawn the rest."""
+
+    def ship_late(self, data: Any) -> dict:
+        """Return what follows, as JSON; its `version` will say which data it belongs to."""
+
+
 class Link(anywidget.AnyWidget):
     """Carry data from the kernel to the page, and the reader's place back.
 
@@ -71,6 +79,9 @@ class Link(anywidget.AnyWidget):
     data = traitlets.Dict().tag(sync=True)
     place = traitlets.Dict().tag(sync=True)
     controls = traitlets.List().tag(sync=True)
+    wanted = traitlets.Int(-1).tag(sync=True)
+    """The version of the data for which a page waits to hear the rest."""
+    late = traitlets.Dict().tag(sync=True)
     asked = traitlets.Bool().tag(sync=True)
     """Whether a page wants the live chart."""
     chart = traitlets.Unicode().tag(sync=True)
@@ -108,6 +119,7 @@ class Panel:
         self.data: Any = None
         self.problem: str | None = None
         self._view, self._measure, self._call = view, measure, call
+        self._version = 0
         self._chart = Chart() if hasattr(view, "plotly") else None
         # While a cell runs, callbacks run on a second thread.
         self._lock = threading.RLock()
@@ -126,6 +138,7 @@ class Panel:
         )
         for widget in (self._link, *self.controls.values()):
             _answer_while_cells_run(widget)
+        self._link.observe(self._send_late, "wanted")
         for control in self.controls.values():
             if control.has_trait("value"):
                 control.observe(self._changed, "value")
@@ -262,6 +275,14 @@ class Panel:
         with self._lock:
             self._chart.follow_theme(change["new"])
 
+    def _send_late(self, change: Mapping) -> None:
+        with self._lock:
+            if change["new"] == self._version and not self.problem:  # else it is asked again
+                self._link.late = self._late()
+
+    def _late(self) -> dict:
+        return {**self._view.ship_late(self.data), "version": self._version}
+
     def _refresh(self) -> dict:
         """Measure what the controls say; return what to ship, or the problem."""
         values = self._values()
@@ -270,8 +291,10 @@ class Panel:
         except ValueError as error:
             self.data, self.problem = None, str(error)
             return {"problem": self.problem}
+        self._version += 1
+        numbered = {"version": self._version} if isinstance(self._view, LateView) else {}
         code = {"name": self._call.function.__name__, "values": self._call.arguments(values)}
-        return {**self._ship(), "code": code}
+        return {**self._ship(), "code": code, **numbered}
 
     def _ship(self) -> dict:
         if self._chart is None:
@@ -286,6 +309,8 @@ class Panel:
         """Return a picture and the script that takes its place wherever scripts may run."""
         asks = [self.controls[name].description for name in self._values()]
         data = {**self._link.data, **(more or {}), "place": self._link.place, "asks": asks}
+        if "version" in data:
+            data["late"] = self._late()
         data.pop("picture", None)  # it is in the page already
         script = "chart_view.js" if self._chart is not None else self._view.script
         return (

@@ -104,14 +104,20 @@ function ofRound(plans, data, round) {
 }
 
 function ofToken(plans, data, round, token) {
-  const name = data.labels ? ` “${data.labels[token]}”` : '';
   if (data.padding?.[token])
-    return `Token ${num(token)}${name} is padding: it sees nobody, and nobody sees it.`;
-  const slot = plans[round].slot[token], of = [[], [], [], [], []];
-  kindsFor(plans, data, round, token).forEach((kind, j) => of[kind].push(j));
+    return `Token ${num(token)}${nameOf(data, token)} is padding: it sees nobody, and nobody sees it.`;
+  return tokenInWords(plans[round], data, kindsFor(plans, data, round, token), round, token);
+}
+
+export const nameOf = (data, token) => (data.labels ? ` “${data.labels[token]}”` : '');
+
+// Where a token is, and what a round makes of its pairs: `kinds`, a code for every key.
+export function tokenInWords(plan, data, kinds, round, token) {
+  const slot = plan.slot[token], of = [[], [], [], [], []];
+  kinds.forEach((kind, j) => of[kind].push(j));
   const lost = [...of[LOST], ...of[FOUND]].sort((a, b) => a - b), seen = of[SEEN];
-  return `Round ${round}: token ${num(token)}${name} is in bucket ${num(data.buckets[round][token])}, ` +
-    `slot ${num(slot)}, chunk ${num(Math.floor(slot / data.chunk_length))}. ` +
+  return `Round ${round}: token ${num(token)}${nameOf(data, token)} is in bucket ` +
+    `${num(data.buckets[round][token])}, slot ${num(slot)}, chunk ${num(Math.floor(slot / data.chunk_length))}. ` +
     `It ${seen.length ? `sees ${many(seen.length, 'token')}${listed(seen)}` : 'sees nobody'}, ` +
     `and loses ${num(lost.length)} of its bucket to the window${listed(lost)}. ` +
     `Other rounds see ${num(of[FOUND].length)} of the lost, ` +

@@ -70,7 +70,7 @@ def explore_recall(
             n_hashes=n_hashes,
             seeds=(rotations,),
             window=window,
-            label=f"{source} vectors",
+            label=f"{source.capitalize()} vectors",
             **rule,
         )
 

@@ -19,6 +19,7 @@ from reformer_viz.measure.training import (
     describe_snapshot,
     per_mille,
 )
+from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
 
 MOST_LETTERS = 1_500_000
@@ -41,19 +42,21 @@ _PLACE = {
 }
 
 
-def explore_training(training: Training) -> Panel:
+def explore_training(training: Training, *, place: Mapping | None = None) -> Panel:
     """Show a finished run: its curves, and a film of how a probe's buckets organised themselves.
 
     Scrub through the snapshots, choose layer, head and round, point at a token: all of it is
     answered in the page, from the buckets that were recorded, without the kernel and without the
-    model. In `place`, snapshot None is the last one, and layers count as they were recorded.
+    model. `place` is where the reader stands: snapshot None is the last one, and layers count as
+    they were recorded.
     """
 
     def measure() -> Training:
         _check_size(training.recording)
         return training
 
-    return Panel(TrainingView(), measure, {}, _PLACE)
+    call = Call(explore_training, {"training": training})
+    return Panel(TrainingView(), measure, {}, {**_PLACE, **(place or {})}, call)
 
 
 class LiveTraining:
@@ -64,12 +67,13 @@ class LiveTraining:
     notebook stores is one sentence, always the same: the finished run is an output of its own.
     """
 
-    def __init__(self, recorder: Recorder | None) -> None:
+    def __init__(self, recorder: Recorder | None, place: Mapping) -> None:
         self.recorder = recorder
         self._history: list[StepRecord] = []
         self._evaluations: list[Evaluation] = []
         self._due = 0.0
-        self.panel = Panel(TrainingView(), self._measure, {}, _PLACE)
+        call = Call(watch_training, {"recorder": recorder})
+        self.panel = Panel(TrainingView(), self._measure, {}, {**_PLACE, **place}, call)
 
     def __call__(self, progress: Progress) -> None:
         """Note a step, let the recorder look, and show both if it is time to."""
@@ -100,12 +104,15 @@ class LiveTraining:
         return collect_training(self._history, self._evaluations, recording, "running")
 
 
-def watch_training(recorder: Recorder | None = None) -> LiveTraining:
+def watch_training(
+    recorder: Recorder | None = None, *, place: Mapping | None = None
+) -> LiveTraining:
     """Return what shows a run while its cell runs, live: give it to `train(..., on_step=...)`.
 
-    With a `recorder`, which it calls, the probe's film grows along.
+    With a `recorder`, which it calls, the probe's film grows along. `place` is where the reader
+    stands at first.
     """
-    return LiveTraining(recorder)
+    return LiveTraining(recorder, place or {})
 
 
 class TrainingView:

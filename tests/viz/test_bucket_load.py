@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reformer_core import plan_chunks
-from reformer_viz import measure_bucket_load, measure_bucketing, plot_bucket_load
+from reformer_viz import (
+    explore_bucket_load,
+    measure_bucket_load,
+    measure_bucketing,
+    plot_bucket_load,
+    plotly_bucket_load,
+)
 
 
 @st.composite
@@ -167,6 +173,73 @@ def test_every_bucket_with_pairs_is_a_dot_at_its_size_and_loss(load):
     assert lost.get_title(loc="left") == f"Of pairs in one bucket {share:.0%} are lost"
 
 
-def test_no_longest_bucket_is_refused(load):
+def test_plotly_draws_the_same_bars_and_dots(load):
+    buckets, seen, lost, dots, *marks = plotly_bucket_load(load, n_longest=5).data
+    sizes, longest, losses = plot_bucket_load(load, n_longest=5).axes
+    assert list(buckets.y) == [bar.get_height() for bar in sizes.patches]
+    widths = [bar.get_width() for bar in longest.patches]
+    assert [*seen.x, *lost.x] == widths
+    assert list(seen.y) == [label.get_text() for label in longest.get_yticklabels()]
+    assert np.allclose(np.stack([dots.x, dots.y], axis=1), losses.collections[0].get_offsets())
+    assert [mark.x[0] for mark in marks] == [load.even, load.safe, load.safe]
+
+
+def test_a_picture_that_does_not_reach_the_safe_size_has_no_line_there():
+    load = measure_bucket_load(plan_of([[0, 1, 2]], chunk_length=4))
+    assert len(plot_bucket_load(load).axes[0].lines) == 1
+    marks = plotly_bucket_load(load).data[-3:]
+    assert [mark.x[0] for mark in marks] == [1, None, None]
+    assert [mark.showlegend for mark in marks] == [True, False, False]
+
+
+@pytest.mark.parametrize("draw", [plot_bucket_load, plotly_bucket_load])
+def test_no_longest_bucket_is_refused(load, draw):
     with pytest.raises(ValueError, match="n_longest must be at least 1, got 0"):
-        plot_bucket_load(load, n_longest=0)
+        draw(load, n_longest=0)
+
+
+# -------------------------------------------------------------------------------------- explorer
+
+
+def test_moving_a_control_moves_the_load_the_sentence_and_the_bars():
+    panel = explore_bucket_load(n_tokens=200)
+    assert repr(panel).startswith("4 hashings of 200 tokens into 32 buckets")
+    panel.controls["n_buckets"].value = 8
+    panel.controls["n_hashes"].value = 2
+    panel.controls["chunk_length"].value = 4
+    assert panel.data.sizes.shape == (2, 8)
+    assert panel.data.safe == 5
+    assert repr(panel) == panel.data.describe()
+    bars = panel._view.plotly(panel.data, panel.place).data[0]
+    assert sum(bars.y) == 16
+    assert panel.code == (
+        "explore_bucket_load(n_tokens=200, n_buckets=8, n_hashes=2, chunk_length=4, noise=0.4, "
+        "rotations=0)"
+    )
+    assert len(panel.figure.axes) == 3
+    assert panel._chart.picture().startswith("<svg")
+
+
+def test_the_explorer_counts_what_one_s_own_hash_does():
+    vectors = torch.randn(2, 50, 4)
+    panel = explore_bucket_load(vectors, hash=lambda x: (x[..., 0] > 0).long(), causal=False)
+    panel.controls["head"].value = 1
+    positive = int((vectors[1, :, 0] > 0).sum())
+    assert panel.data.sizes.tolist() == [[50 - positive, positive]]
+    assert panel.data.pairs.sum() == sum(n * (n - 1) for n in (50 - positive, positive))
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        ({"n_buckets": 7}, "n_buckets must be even and positive, got 7"),
+        ({"hash": lambda x: x[..., 0]}, "hash must return whole numbers, got float32"),
+        ({"n_tokens": 65_537}, "the explorer draws at most 65,536 tokens, got 65,537"),
+        ({"chunks_after": 1}, "chunks_after must be 0 when causal, got 1"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_shown_is_a_sentence_in_the_picture_s_place(ask, sentence):
+    panel = explore_bucket_load(**ask)
+    assert sentence in panel.problem
+    assert panel.data is None

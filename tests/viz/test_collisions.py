@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reformer_viz import measure_collisions, plot_collisions, plotly_collisions, style
-from reformer_viz.measure.collisions import collision_probability
+from reformer_viz.measure.collisions import collision_probabilities, collision_probability
 
 N_SIMULATED = 200_000
 angles = st.floats(0, 180, allow_nan=False)
@@ -65,6 +65,15 @@ def test_a_wider_angle_never_collides_more_and_more_buckets_never_do(one, other,
 def test_factors_collide_when_each_does(angle):
     product = collision_probability(angle, 4) * collision_probability(angle, 8)
     assert collision_probability(angle, (4, 8)) == pytest.approx(product)
+
+
+@pytest.mark.parametrize("n_buckets", [2, 8, 128, (8, 16)])
+def test_many_angles_are_read_off_the_curve(n_buckets):
+    angles = np.random.default_rng(0).uniform(0, 180, (20, 2))
+    angles[0] = 0.3, 179.9
+    one_by_one = [collision_probability(float(angle), n_buckets) for angle in angles.ravel()]
+    many = collision_probabilities(angles, n_buckets)
+    assert np.allclose(many.ravel(), one_by_one, atol=1e-3)
 
 
 # ------------------------------------------------------------------------------------- measured

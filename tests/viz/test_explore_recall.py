@@ -32,7 +32,7 @@ def test_what_is_shown_is_what_measure_recall_says(panel):
         qk, values, n_buckets=4, chunk_length=8, top_k=4, max_hashes=3, seeds=(0,)
     )
     assert same(panel.data, wanted)
-    assert repr(panel) == f"given vectors: {wanted.describe()}"
+    assert repr(panel) == f"Given vectors: {wanted.describe()}"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_control_moves_measurement_sentence_and_chart(panel, control, value, o
     options = {"n_buckets": 4, "chunk_length": 8, "top_k": 4, "seeds": (0,), **option}
     assert same(panel.data, measure_recall(qk, values, max_hashes=3, **options))
     assert repr(panel) != said
-    drawn = next(t for t in panel.chart.data if t.name.startswith("a pair counts once"))
+    drawn = next(t for t in panel.chart.data if (t.name or "").startswith("a pair counts once"))
     assert list(drawn.y) == panel.data.curve("error").mean.tolist()
     assert panel.state[control] == value
     assert f"{control}={value!r}".replace("'", '"') in panel.code
@@ -60,7 +60,7 @@ def test_a_control_moves_measurement_sentence_and_chart(panel, control, value, o
 
 def test_random_vectors_keep_the_lengths_and_lose_the_directions(panel):
     panel.controls["source"].value = "random"
-    assert repr(panel).startswith("random vectors: 24 tokens")
+    assert repr(panel).startswith("Random vectors: 24 tokens")
     turned = recall_module._turned(vectors()[0])
     assert torch.allclose(turned.norm(dim=-1), vectors()[0].norm(dim=-1))
     random = measure_recall(

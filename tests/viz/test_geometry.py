@@ -87,7 +87,7 @@ def test_cells_are_smallest_where_regions_meet():
     geometry = geometry_of(dimension=3)
     cells = geometry.corners[geometry.cells]
     sides = np.linalg.norm(cells[:, 0] - cells[:, 1], axis=1)
-    at_border = sides < np.deg2rad(1)
+    at_border = sides < np.deg2rad(1.4)  # an edge of 63°, halved six times
     beyond = geometry.corners[geometry.cells[~at_border]]
     own = geometry.cell_buckets[~at_border]
     _, rotations = draw(0, 3)
@@ -278,17 +278,15 @@ def test_plotly_colours_vectors_by_bucket_and_names_every_direction(dimension):
     assert len(line.x) == (3 if dimension == 2 else 40)
 
 
-def test_plotly_s_sphere_has_every_cell_in_its_bucket_s_tint_and_keeps_the_camera():
+def test_plotly_s_sphere_has_every_cell_in_its_bucket_s_tint_and_faces_the_pair():
     geometry = geometry_of(dimension=3)
     figure = plotly_geometry(geometry)
     sphere = figure.data[0]
     assert np.array_equal(np.stack([sphere.i, sphere.j, sphere.k], axis=1), geometry.cells)
     colours = np.array([to_rgb(colour) for colour in sphere.facecolor])
     assert np.allclose(colours, tints_of(geometry)[geometry.cell_buckets], atol=0.003)
-    assert figure.layout.scene.uirevision
     eye = figure.layout.scene.camera.eye
-    middle = geometry.pair.sum(0)
-    assert np.allclose(np.cross([eye.x, eye.y, eye.z], middle), 0, atol=1e-5)
+    assert np.allclose(np.cross([eye.x, eye.y, eye.z], geometry.pair[0]), 0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dimension", [2, 3])

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from reformer_core import draw_rotations, full_attention, hash_generator, keys_from
 from reformer_viz import measure_recall, plot_recall, plotly_recall
 from reformer_viz.measure import recall as recall_module
-from reformer_viz.measure.collision import collision_probability
+from reformer_viz.measure.collisions import collision_probabilities
+from reformer_viz.measure.memory import LiveBytes
 from reformer_viz.measure.recall import Setting, compare, look_at_all
 from tests import oracles
 
@@ -120,7 +121,9 @@ def test_angles_are_those_between_a_query_and_its_top_keys():
 
 def test_vectors_at_an_angle_share_one_of_two_buckets_in_proportion_to_it():
     angles = np.linspace(0, np.pi, 50)
-    assert np.allclose(collision_probability(angles, 2), 1 - angles / np.pi, atol=1e-3)
+    assert np.allclose(
+        collision_probabilities(np.rad2deg(angles), 2), 1 - angles / np.pi, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("n_buckets", [4, 16, 64, (4, 6)])
@@ -136,12 +139,12 @@ def test_the_collision_probability_is_what_drawing_many_directions_gives(n_bucke
             choices = [np.concatenate([x, -x], axis=1).argmax(1) for x in (u, v)]
             agree &= choices[0] == choices[1]
         shares.append(agree.mean())
-    assert np.abs(collision_probability(angles, n_buckets) - shares).max() < 0.015
+    assert np.abs(collision_probabilities(np.rad2deg(angles), n_buckets) - shares).max() < 0.015
 
 
 @pytest.mark.parametrize("n_buckets", [4, 10, 64])
 def test_unrelated_directions_meet_as_often_as_there_are_buckets(n_buckets):
-    at = collision_probability(np.array([0.0, np.pi / 2, np.pi]), n_buckets)
+    at = collision_probabilities(np.array([0.0, 90.0, 180.0]), n_buckets)
     assert np.allclose(at, [1, 1 / n_buckets, 0], atol=1e-3)
 
 
@@ -151,7 +154,7 @@ def test_theory_is_one_minus_the_chance_that_every_round_misses():
     full = look_at_all(qk, top_k=4)
     shares = []
     for query in range(1, 9):
-        p = collision_probability(full.angle[0, 0, query, : min(4, query)], 6)
+        p = collision_probabilities(np.rad2deg(full.angle[0, 0, query, : min(4, query)]), 6)
         shares.append([np.mean(1 - (1 - p) ** n) for n in (1, 2, 3)])
     assert np.allclose(recall.expected[0, 0], np.mean(shares, axis=0))
 
@@ -240,6 +243,17 @@ def test_settings_seeds_and_heads_of_a_batch_have_axes_of_their_own():
     assert heads[0] != heads[1]
 
 
+def test_memory_grows_with_the_length_and_not_with_its_square(monkeypatch):
+    monkeypatch.setattr(recall_module, "_SCORES_AT_ONCE", 2**13)
+    peaks = []
+    for length in (256, 512):
+        qk, values = vectors(heads=1, length=length)
+        with LiveBytes() as live:
+            measure_recall(qk, values, top_k=2, max_hashes=1, seeds=(0,), chunk_length=8)
+        peaks.append(live.peak)
+    assert peaks[1] < 2.5 * peaks[0]
+
+
 def test_measuring_leaves_vectors_and_random_state_alone():
     qk, values = vectors()
     kept = qk.clone()
@@ -305,9 +319,11 @@ def test_the_sentence_is_made_from_the_numbers(recall):
     assert said.startswith(
         "random vectors: 48 tokens; heads: 2, draws of rotations: 3. A query's 5 top keys hold "
         f"{recall.top_mass.mean():.0%} of full attention's weight. With 4 buckets, chunks of 8, "
-        f"1 round hashes {recall.same_bucket[0, ..., 0].mean():.0%} of the top keys"
+        f"1 round puts {recall.same_bucket[0, ..., 0].mean():.0%} of the top keys"
     )
-    assert f"find {recall.found[0, ..., -1].mean():.0%} in its window" in said
+    assert f"4 rounds put {recall.same_bucket[0, ..., -1].mean():.0%} of the top keys" in said
+    assert f"{recall.found[0, ..., -1].mean():.0%} into its window too" in said
+    assert f"show {recall.mass_found[0, ..., -1].mean():.0%} of the weight" in said
     assert f"{recall.error[1, ..., -1].mean():.0%} off" in said
     assert "With 16 buckets" not in recall.describe(0)
 
@@ -315,7 +331,7 @@ def test_the_sentence_is_made_from_the_numbers(recall):
 def test_without_values_the_sentence_says_nothing_of_the_output():
     recall = measure_recall(vectors()[0], n_buckets=4, window="sliding", max_hashes=1)
     assert recall.error is None
-    assert "off" not in recall.describe()
+    assert "the output" not in recall.describe()
     assert "With 4 buckets, windows of 32, 1 round" in recall.describe()
     assert recall.describe().count("round") == 1
 
@@ -369,6 +385,10 @@ def test_plotly_shows_the_same_numbers_and_words_on_hover(recall):
     assert "16 buckets, chunks of 8" in trace.hovertemplate
     assert figure.layout.xaxis3.title.text == "rounds of hashing"
     assert list(figure.layout.yaxis.range) == [0, 1.03]
+    band = [t for t in figure.data if t.fill == "toself" and t.xaxis == "x2"][1]
+    curve = recall.curve("mass_found", 1)
+    assert list(band.y) == [*curve.high, *curve.low[::-1]]
+    assert list(band.x) == [1, 2, 3, 4, 4, 3, 2, 1]
 
 
 def test_plotly_names_rows_and_repeats_no_entry_of_its_legend(recall):
@@ -377,7 +397,7 @@ def test_plotly_names_rows_and_repeats_no_entry_of_its_legend(recall):
     shown = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert shown[:2] == [recall.name(0), recall.name(1)]
     assert len(shown) == len(set(shown)) == 7
-    assert len(figure.data) == 2 * 2 * 6 + 7
+    assert len(figure.data) == 2 * 2 * (6 + 3) + 7
 
 
 # ----------------------------------------------------------------------------------- bad input

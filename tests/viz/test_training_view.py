@@ -165,6 +165,14 @@ def test_an_explorer_says_what_its_place_says_and_draws_that_head(finished):
     finished.place = {"snapshot": None, "layer": 0, "head": 0, "round": 0, "token": None}
 
 
+def test_the_line_of_code_leads_back_to_the_place(finished):
+    finished.place = {"snapshot": 1, "head": 1}
+    training = finished.data
+    again = eval(finished.code, {"explore_training": explore_training, "training": training})
+    assert (again.state, repr(again)) == (finished.state, repr(finished))
+    finished.place = {"snapshot": None, "head": 0}
+
+
 def test_a_run_without_a_probe_is_explored_by_its_curves():
     panel = explore_training(measure_training(run_of(1, 2)))
     assert repr(panel) == panel.data.describe()
