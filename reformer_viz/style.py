@@ -61,6 +61,12 @@ def bucket_colours(n_buckets: int) -> list[str]:
     return [to_hex(scale(_SCALE_START + step * bucket)).upper() for bucket in range(n_buckets)]
 
 
+def scale_colours(n_levels: int) -> list[str]:
+    """Return the scale for quantities in so many steps, at least two."""
+    scale = matplotlib.colormaps[SEQUENTIAL]
+    return [to_hex(scale(level / (n_levels - 1))).upper() for level in range(n_levels)]
+
+
 def needs_hatching(n_buckets: int) -> bool:
     """Say whether so many buckets need more than a colour to be told apart."""
     return n_buckets > len(PALETTE)
@@ -128,6 +134,7 @@ def plotly_template(dark: bool = False):
 
     text, grid = ("#E6EDF3", "#3D444D") if dark else (INK, "#D1D9E0")
     axis = {"gridcolor": grid, "linecolor": text, "ticks": "outside", "zeroline": False}
+    axis["automargin"] = True  # room for long tick labels
     space = {"gridcolor": grid, "backgroundcolor": "rgba(0,0,0,0)", "zerolinecolor": grid}
     matplotlib_scale = matplotlib.colormaps[SEQUENTIAL]
     scale = [[i / 10, to_hex(matplotlib_scale(i / 10))] for i in range(11)]

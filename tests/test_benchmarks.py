@@ -477,3 +477,10 @@ def test_the_section_is_made_from_the_files_of_results(made, monkeypatch):
     assert readme.with_section(after) == after
     with pytest.raises(ValueError, match="must have the two comments"):
         readme.with_section("# T\n")
+
+
+def test_the_command_says_what_it_can_be_asked(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["--help"])
+    assert stopped.value.code == 0
+    assert "60 % of the machine" in " ".join(capsys.readouterr().out.split())

@@ -1,17 +1,20 @@
-"""One round laid out on a line and cut into bands: which keys a band of queries needs.
+"""Slots laid out on a line and cut into bands: which keys a band of queries needs.
 
-The positions of some heads stand on one *line*, row after row, each row in the round's sorted order
+The positions of some heads stand on one *line*, row after row, each row in one round's sorted order
 and filled up to a whole number of *bands*. What the queries of a band see is a run of slots around
 it. A *piece* is some bands with a window of keys at one distance from them, both in whole bands.
-The pieces of a round cover every run: what most bands reach is one piece for all of them, whose
+The pieces of a line cover every run: what most bands reach is one piece for all of them, whose
 windows overlap and are strided views, and what lies beyond is picked for the bands that reach it.
 """
 
 import math
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -21,71 +24,73 @@ from reformer_core.bucketing import BucketPlan
 _MOST = 0.5
 
 
-class Bands:
-    """The layout of one round of some rows of batch * heads.
+class Layout:
+    """Positions laid out as blocks of equal length: queries, and the keys that they may see.
 
-    `first` and `last` hold the run of every query, counted from where its band starts; a filler's
-    is empty. `place` says which of the rows' positions stands where, with room for the outermost
-    windows: blocks that hold somebody, but nobody who is seen.
+    `place` says which position stands where. It has `before` and `after` blocks more than there are
+    blocks of queries: they hold somebody, but nobody who is seen. Every block of queries is of one
+    round; `rounds` says which, in ascending order.
     """
+
+    before = after = 0
+    first: Int[Tensor, "number length"]
+    """The first slot that every query may see, counted from where its block starts."""
+    last: Int[Tensor, "number length"]
+    """The last one. A filler's run is empty."""
+    filler: Bool[Tensor, "number length"] | None = None
+    """Who is a filler, where all others see the whole of their block up to themselves."""
+
+    def __init__(self, place: Int[Tensor, "blocks length"], rounds: Sequence[int]) -> None:
+        self.place, self.rounds = place, rounds
+        self.number, self.length = len(rounds), place.shape[1]
+
+    def pieces(self, pairs_at_once: int) -> Iterator["Piece"]:
+        """Cut what is laid out into pieces of at most about `pairs_at_once` pairs."""
+        raise NotImplementedError
+
+    def cut(self, distance: int, width: int, pairs_at_once: int) -> Iterator["Piece"]:
+        """Give every block of queries the blocks of keys from a distance on, some at once."""
+        at_once = max(1, pairs_at_once // (self.length**2 * width))
+        for start in range(0, self.number, at_once):
+            yield Piece(self, slice(start, min(start + at_once, self.number)), distance, width)
+
+
+class Bands(Layout):
+    """Rows of slots in sorted order, cut after every `band_length`."""
 
     def __init__(
         self,
-        order: Int[Tensor, "rows length"],
+        place: Int[Tensor, "rows length"],
         first: Int[Tensor, "rows length"],
         last: Int[Tensor, "rows length"],
+        rounds: Sequence[int],
         plan: BucketPlan,
         band_length: int,
-        room: "Room",
     ) -> None:
-        self.room = room
-        rows, length = order.shape
-        self.length = min(band_length, length)
-        in_row = -(-length // self.length)
-        self.number, filler = rows * in_row, (0, in_row * self.length - length)
+        rows, length = place.shape
+        band_length = min(band_length, length)
+        in_row = -(-length // band_length)
+        number, filler = rows * in_row, (0, in_row * band_length - length)
         self.before, self.after = (
-            min(in_row - 1, -(-slots // self.length)) for slots in _reach(plan)
+            min(in_row - 1, -(-slots // band_length)) for slots in _reach(plan)
         )
-        row = torch.arange(rows, device=order.device).unsqueeze(-1)
-        margins = self.before * self.length, self.after * self.length
-        place = pad((pad(order, filler) + row * length).flatten(), margins)
-        self.place = place.view(-1, self.length)
-        start = torch.arange(self.number, device=order.device).remainder_(in_row) * self.length
+        margins = self.before * band_length, self.after * band_length
+        place = pad(pad(place, filler).flatten(), margins)
+        of_bands = [round for round in rounds for _ in range(in_row)]
+        super().__init__(place.view(-1, band_length), of_bands)
+        start = torch.arange(number, device=place.device).remainder_(in_row) * band_length
         self.first, self.last = (
-            pad(run, filler, value=empty).view(self.number, self.length) - start.unsqueeze(-1)
+            pad(run, filler, value=empty).view(number, band_length) - start.unsqueeze(-1)
             for run, empty in ((first, length), (last, -1))
         )
 
-    def bands(self, numbers: Shaped[Tensor, " positions"]) -> Shaped[Tensor, "bands band_length"]:
-        """Lay numbers of positions out."""
-        return self.inner(self.blocks(numbers))
-
-    def blocks(self, numbers: Shaped[Tensor, " positions"]) -> Shaped[Tensor, "blocks band_length"]:
-        """Lay numbers of positions out, with room for the outermost windows."""
-        return numbers.index_select(0, self.place.flatten()).view_as(self.place)
-
-    def raise_at_positions(
-        self, table: Shaped[Tensor, " positions"], bands: Shaped[Tensor, "bands band_length"]
-    ) -> None:
-        """Raise the numbers of positions to what is laid out."""
-        place = self.inner(self.place).flatten()
-        table.scatter_reduce_(0, place, bands.flatten(), "amax")
-
-    def inner(self, blocks: Shaped[Tensor, "blocks band_length"]) -> Tensor:
-        """Return the bands among the blocks, without the room around them."""
-        return blocks[self.before : self.before + self.number]
-
     def pieces(self, pairs_at_once: int) -> Iterator["Piece"]:
-        """Cut the round into pieces of at most about `pairs_at_once` pairs."""
+        """Cut the line into pieces of at most about `pairs_at_once` pairs."""
         sees = self.first <= self.last
         before, far_before = self._near_and_far(-self.first.where(sees, 0).amin(-1), self.before)
         beyond_band = self.last.where(sees, 0).amax(-1) - (self.length - 1)
         after, far_after = self._near_and_far(beyond_band, self.after)
-        width = before + 1 + after
-        at_once = max(1, pairs_at_once // (self.length**2 * width))
-        for start in range(0, self.number, at_once):
-            bands = slice(start, min(start + at_once, self.number))
-            yield Piece(self, bands, -before, width)
+        yield from self.cut(-before, before + 1 + after, pairs_at_once)
         at_once = max(1, pairs_at_once // self.length**2)
         for sign, far in ((-1, far_before), (1, far_after)):
             for distance, bands in far.items():
@@ -109,101 +114,195 @@ class Bands:
 
 
 class Piece:
-    """Some bands, and for each `width` blocks of keys, the first of them `distance` bands away.
+    """Some blocks of queries, and for each `width` blocks of keys, the first `distance` away.
 
-    Where bands follow each other their windows overlap, and the keys are laid out once.
+    Where blocks follow each other their windows overlap, and the keys are laid out once. Whatever
+    is laid out or computed is in a `Room`, and stays there until the next piece takes the name.
     """
 
-    def __init__(self, layout: Bands, bands: slice | Tensor, distance: int, width: int) -> None:
-        self.layout, self.bands, self.distance, self.width = layout, bands, distance, width
-        shift = layout.before + distance
-        if isinstance(bands, slice):
-            self.number = bands.stop - bands.start
-            self._blocks = slice(bands.start + shift, bands.stop + shift + width - 1)
-            own = slice(bands.start + layout.before, bands.stop + layout.before)
+    def __init__(self, layout: Layout, blocks: slice | Tensor, distance: int, width: int) -> None:
+        self.layout, self.blocks, self.width = layout, blocks, width
+        self.length, shift = layout.length, layout.before + distance
+        self.alike = distance == 0 and width == 1  # queries and keys are the same rows
+        if isinstance(blocks, slice):
+            self.number = blocks.stop - blocks.start
+            window = slice(blocks.start + shift, blocks.stop + shift + width - 1)
+            own = slice(blocks.start + layout.before, blocks.stop + layout.before)
+            self._own_among_keys = Seen(-distance, self.number)
         else:
-            self.number = bands.shape[0]
-            self._blocks, own = bands + shift, bands + layout.before
-        self._queries, self._keys = (
-            layout.place[own].flatten(),
-            layout.place[self._blocks].flatten(),
-        )
+            self.number = blocks.shape[0]
+            window, own = blocks + shift, blocks + layout.before
+            self._own_among_keys = None
+        self._keys = layout.place[window].flatten()
+        self._queries = self._keys if self.alike else layout.place[own].flatten()
+        self._blocks_of_keys = len(self._keys) // self.length
+        self._windows = Seen(0, self.number, width)
+        self.slots_from = distance * self.length
+        filler = layout.filler
+        self.filler = None if filler is None else filler[blocks].unsqueeze(-1)
 
-    def of_queries(self, bands: Shaped[Tensor, "bands band_length"]) -> Tensor:
-        """Pick the queries' part of what is laid out, as a column: "some band_length 1"."""
-        return bands[self.bands].unsqueeze(-1)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """How many blocks of queries there are, how long they are, and how long their windows."""
+        return self.number, self.length, self.width * self.length
 
-    def of_keys(self, blocks: Shaped[Tensor, "blocks band_length"]) -> Tensor:
-        """Pick the windows' part of what is laid out, as a row: "some 1 window"."""
-        return self._windows(blocks[self._blocks]).unsqueeze(-2)
+    def run(self) -> tuple[Int[Tensor, "some length 1"], Int[Tensor, "some length 1"]]:
+        """Return the first and the last slot that each query may see."""
+        first, last = self.layout.first[self.blocks], self.layout.last[self.blocks]
+        return first.unsqueeze(-1), last.unsqueeze(-1)
 
-    def slots_of_queries(self) -> Int[Tensor, "band_length 1"]:
-        """Count the queries' slots from where their band starts."""
-        return torch.arange(self.layout.length, device=self._keys.device).unsqueeze(-1)
+    def slots_of_queries(self) -> Int[Tensor, "length 1"]:
+        """Count the queries' slots from where their block starts."""
+        return torch.arange(self.length, device=self._keys.device).unsqueeze(-1)
 
     def slots_of_keys(self) -> Int[Tensor, " window"]:
-        """Count the windows' slots from where the band starts."""
-        start, length = self.distance * self.layout.length, self.width * self.layout.length
-        return torch.arange(start, start + length, device=self._keys.device)
+        """Count the windows' slots from where the block of queries starts."""
+        stop = self.slots_from + self.width * self.length
+        return torch.arange(self.slots_from, stop, device=self._keys.device)
 
-    def queries(self, table: Shaped[Tensor, "positions width"], name: str) -> Tensor:
-        """Lay out the queries' rows of a table: "some band_length width"."""
-        return self._lay_out(table, self._queries, name)
+    def after_round(self, round: int) -> int:
+        """Return the place of the first block of a later round among these."""
+        rounds = self.layout.rounds
+        if isinstance(self.blocks, slice):
+            start, stop = self.blocks.start, self.blocks.stop
+            return bisect_right(rounds, round, start, stop) - start
+        return bisect_right([rounds[block] for block in self.blocks.tolist()], round)
 
-    def keys(self, table: Shaped[Tensor, "positions width"], name: str) -> Tensor:
-        """Lay out the windows' rows of a table: "some window width"."""
-        return self._windows(self._lay_out(table, self._keys, name))
+    def of_queries(
+        self, table: Shaped[Tensor, " positions"], room: "Room", name: str
+    ) -> Shaped[Tensor, "some length 1"]:
+        """Pick the queries' numbers, as columns."""
+        torch.index_select(table, 0, self._queries, out=room(name, table, len(self._queries)))
+        return room(name, table, self.number, self.length, 1)
 
-    def queries_and_keys(
-        self, table: Shaped[Tensor, "positions width"], name: str
-    ) -> tuple[Tensor, Tensor]:
-        """Lay out both: once where bands follow each other and see themselves."""
-        blocks = self._lay_out(table, self._keys, name)
-        if isinstance(self.bands, slice):
-            own = blocks[-self.distance : -self.distance + self.number]
-        else:
-            own = self.queries(table, f"own {name}")
-        return own, self._windows(blocks)
+    def of_keys(
+        self, table: Shaped[Tensor, " positions"], room: "Room", name: str
+    ) -> Shaped[Tensor, "some 1 window"]:
+        """Pick the numbers of the windows' keys, as rows."""
+        torch.index_select(table, 0, self._keys, out=room(name, table, len(self._keys)))
+        columns = room(name, table, self._blocks_of_keys, self.length, 1, seen=self._windows)
+        return columns.mT
 
-    def add_to_queries(self, table: Tensor, bands: Shaped[Tensor, "some band_length ..."]) -> None:
-        """Add what is laid out by queries to their rows of a table."""
-        table.index_add_(0, self._queries, bands.flatten(0, 1))
+    def queries(
+        self, table: Shaped[Tensor, "positions width"], room: "Room", name: str
+    ) -> Shaped[Tensor, "some length width"]:
+        """Lay out the queries' rows of a table."""
+        width = table.shape[-1]
+        torch.index_select(
+            table, 0, self._queries, out=room(name, table, len(self._queries), width)
+        )
+        return room(name, table, self.number, self.length, width)
+
+    def keys(
+        self, table: Shaped[Tensor, "positions width"], room: "Room", name: str
+    ) -> tuple[Shaped[Tensor, "some window width"], Shaped[Tensor, "some width window"]]:
+        """Lay out the windows' rows of a table, and return them upright and transposed."""
+        width = table.shape[-1]
+        torch.index_select(table, 0, self._keys, out=room(name, table, len(self._keys), width))
+        shape = self._blocks_of_keys, self.length, width
+        upright = room(name, table, *shape, seen=self._windows)
+        return upright, room(name, table, *shape, seen=self._windows.transposed)
+
+    def own(
+        self, table: Shaped[Tensor, "positions width"], room: "Room", name: str
+    ) -> Shaped[Tensor, "some length width"]:
+        """Lay out the queries' rows of a table whose `keys` are laid out under the same name."""
+        if self._own_among_keys is None:
+            return self.queries(table, room, f"own {name}")
+        shape = self._blocks_of_keys, self.length, table.shape[-1]
+        return room(name, table, *shape, seen=self._own_among_keys)
+
+    def add_to_queries(
+        self,
+        table: Shaped[Tensor, "positions width"],
+        left: Shaped[Tensor, "some length window"],
+        right: Shaped[Tensor, "some window width"],
+        room: "Room",
+    ) -> None:
+        """Add the products left @ right to the queries' rows of a table."""
+        width = right.shape[-1]
+        torch.bmm(left, right, out=room("added", right, self.number, self.length, width))
+        table.index_add_(0, self._queries, room("added", right, len(self._queries), width))
+
+    def add_sums_to_queries(
+        self, table: Shaped[Tensor, " positions"], numbers: Tensor, room: "Room"
+    ) -> None:
+        """Add the sums of numbers "some length window" over the windows to the queries' number."""
+        torch.sum(numbers, -1, out=room("sums", numbers, self.number, self.length))
+        table.index_add_(0, self._queries, room("sums", numbers, len(self._queries)))
+
+    def raise_queries(
+        self, table: Shaped[Tensor, " positions"], numbers: Shaped[Tensor, "some length 1"]
+    ) -> None:
+        """Raise the queries' numbers to these."""
+        table.scatter_reduce_(0, self._queries, numbers.flatten(), "amax")
 
     def add_to_keys(
         self,
         table: Shaped[Tensor, "positions width"],
-        left: Shaped[Tensor, "some window band_length"],
-        right: Shaped[Tensor, "some band_length width"],
+        left: Shaped[Tensor, "some window length"],
+        right: Shaped[Tensor, "some length width"],
+        room: "Room",
     ) -> None:
         """Add the products left @ right, laid out by windows, to the windows' rows of a table."""
-        shape = self.number + self.width - 1, self.layout.length, right.shape[-1]
-        blocks = self.layout.room("added to keys", right, *shape).zero_()
-        for block, part in enumerate(left.split(self.layout.length, dim=1)):
-            blocks[block : block + self.number].baddbmm_(part, right)
-        table.index_add_(0, self._keys, blocks.flatten(0, 1))
+        width = right.shape[-1]
+        blocks = room("added", right, self._blocks_of_keys, self.length, width)
+        if self.width == 1:
+            torch.bmm(left, right, out=blocks)
+        else:
+            blocks.zero_()
+            for block, part in enumerate(left.split(self.length, dim=1)):
+                blocks[block : block + self.number].baddbmm_(part, right)
+        table.index_add_(0, self._keys, room("added", right, len(self._keys), width))
 
-    def _lay_out(self, table: Tensor, rows: Tensor, name: str) -> Tensor:
-        into = self.layout.room(name, table, rows.shape[0], table.shape[-1])
-        return torch.index_select(table, 0, rows, out=into).unflatten(0, (-1, self.layout.length))
 
-    def _windows(self, blocks: Shaped[Tensor, "blocks band_length ..."]) -> Tensor:
-        """View blocks of keys as the window of each band: "some window ..."."""
-        length, *rest = blocks.shape[1:]
-        return blocks.as_strided((self.number, self.width * length, *rest), blocks.stride())
+@dataclass(frozen=True)
+class Seen:
+    """A view of blocks: some of them, each with those after it up to a width in all."""
+
+    start: int
+    number: int
+    width: int = 1
+    turned: bool = False
+
+    @cached_property
+    def transposed(self) -> "Seen":
+        """The same view, its last two axes exchanged."""
+        return replace(self, turned=True)
+
+    def of(self, blocks: Shaped[Tensor, "blocks length width"]) -> Tensor:
+        """View blocks so."""
+        shape = self.number, self.width * blocks.shape[1], blocks.shape[2]
+        view = blocks[self.start :].as_strided(shape, blocks.stride())
+        return view.mT if self.turned else view
 
 
 class Room:
-    """Working memory by name, used again and again: fresh memory costs as much as filling it."""
+    """Working memory by name, used again and again: fresh memory costs as much as filling it.
+
+    Views of it are kept as well. To make one is cheap, but threads that make many wait for each
+    other.
+    """
 
     def __init__(self) -> None:
         self._named: dict[str, Tensor] = {}
+        self._views: dict[str, dict[tuple, Tensor]] = {}
 
-    def __call__(self, name: str, like: Tensor, *shape: int) -> Tensor:
-        """Return memory of a shape, holding whatever was last left there."""
-        size = math.prod(shape)
+    def __call__(self, name: str, like: Tensor, *shape: int, seen: Seen | None = None) -> Tensor:
+        """Return memory of a shape, or a view of it, holding whatever was last left there."""
+        key = shape, seen
+        view = self._views.setdefault(name, {}).get(key)
+        if view is None:
+            memory = self._memory(name, like, math.prod(shape)).view(shape)
+            view = self._views[name][key] = memory if seen is None else seen.of(memory)
+        return view
+
+    def _memory(self, name: str, like: Tensor, size: int) -> Tensor:
+        """Return memory of a size; if it is new, the views of the old are forgotten."""
         if name not in self._named or self._named[name].numel() < size:
             self._named[name] = like.new_empty(size)
-        return self._named[name][:size].view(shape)
+            self._views[name] = {}
+        return self._named[name][:size]
 
 
 def _reach(plan: BucketPlan) -> tuple[int, int]:

@@ -13,11 +13,12 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from reformer_core.attention.bands import Bands, Piece, Room
+from reformer_core.attention.bands import Piece, Room
 from reformer_core.attention.dropout import kept_share, pair_keys
+from reformer_core.attention.islands import layouts
 from reformer_core.attention.rule import Rule, accumulated_in
 from reformer_core.workers import in_parallel, n_workers
 
@@ -25,7 +26,7 @@ from reformer_core.workers import in_parallel, n_workers
 # a megabyte keeps a processor's cache warm; a GPU wants all of its multiprocessors busy.
 _BAND_LENGTH = {"cpu": 32, "cuda": 64}
 _PAIRS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 26}
-_SLOTS_IN_LINE = {"cpu": 1 << 14, "cuda": 1 << 20}
+_SLOTS_IN_LINE = {"cpu": 1 << 15, "cuda": 1 << 20}
 
 _LOG2_E = math.log2(math.e)
 
@@ -109,7 +110,7 @@ def _table(tensor: Tensor, rows: slice) -> Tensor:
 
 
 class _Heads:
-    """The positions of some heads (rows of batch * heads), in one table."""
+    """The positions of some heads (rows of batch * heads), in one table, and their layouts."""
 
     def __init__(
         self,
@@ -119,15 +120,31 @@ class _Heads:
         rows: slice,
         room: Room,
     ) -> None:
-        plan, dtype = rule.plan, accumulated_in(qk, values)
+        plan, dtype, kind = rule.plan, accumulated_in(qk, values), _kind(qk)
         self.rule, self.room = rule, room
         queries, self.values = (_table(part, rows).to(dtype) for part in (qk, values))
         self.norm = torch.linalg.vector_norm(queries, dim=-1)
+        self.one_by_norm = torch.where(self.norm > 0, self.norm.reciprocal(), 0)
         nonzero = torch.where(self.norm > 0, self.norm, 1).unsqueeze(-1)
         self.keys = torch.div(queries, nonzero, out=room("table of keys", queries, *queries.shape))
-        self.order, self.slot, self.first, self.last = (
+        order, slot, first, last = (
             part.flatten(0, 1)[rows] for part in (plan.order, plan.slot, plan.first, plan.last)
         )
+        self.pieces = [
+            piece
+            for layout in layouts(order, first, last, plan, _BAND_LENGTH[kind])
+            for piece in layout.pieces(_PAIRS_AT_ONCE[kind])
+        ]
+        # Slots and positions as floats: torch compares floats, into floats, several times faster.
+        exact = self.keys.shape[0] < 1 / torch.finfo(dtype).eps
+        self.number = dtype if exact else torch.float64
+        self.earlier = []
+        if not rule.count_repeats:
+            self.earlier = [
+                self._of_positions(slot[:, round], first[:, round], last[:, round])
+                for round in range(slot.shape[1] - 1)
+            ]
+        self.position = torch.arange(self.keys.shape[0], device=qk.device).to(self.number)
         self.padded = None
         if plan.padding is not None:
             padding = plan.padding.unsqueeze(1).expand(-1, plan.slot.shape[1], -1)
@@ -137,6 +154,7 @@ class _Heads:
         # A score is at most |q| and at least -|q|: while exp(-2 |q|) is a number, |q| can stand for
         # the largest score, and saves the products that would look for it.
         self.bounded = bool(2 * self.scale.max() < -math.log2(torch.finfo(dtype).tiny))
+        self._triangles: dict[int, Tensor] = {}
         self.coins = None
         if rule.dropout:
             batch, heads, _, length = plan.slot.shape
@@ -144,15 +162,15 @@ class _Heads:
             self.coins = [key[rows].flatten() for key in keys]
 
     def attend(self, out: Tensor, log_total: Tensor) -> None:
-        """Fill `out` and `log_total` of these heads, adding round to round."""
+        """Fill `out` and `log_total` of these heads."""
         out.zero_()
         total, highest = torch.zeros_like(log_total), self.scale
         if not self.bounded:
             highest = torch.full_like(self.scale, -torch.inf)
-            for index in range(self.order.shape[1]):
-                _Round(self, index).raise_to_highest(highest)
-        for index in range(self.order.shape[1]):
-            _Round(self, index).attend(highest, out, total)
+            for piece in self.pieces:
+                self._raise_to_highest(piece, highest)
+        for piece in self.pieces:
+            self._attend(piece, highest, out, total)
         alone = total == 0
         out.div_(total.masked_fill(alone, 1).unsqueeze(-1))
         torch.where(alone.unsqueeze(-1), self.values, out, out=out)
@@ -163,150 +181,180 @@ class _Heads:
     def gradients(
         self, out: Tensor, log_total: Tensor, d_out: Tensor, d_qk: Tensor, d_values: Tensor
     ) -> None:
-        """Fill `d_qk` and `d_values` of these heads, adding round to round."""
+        """Fill `d_qk` and `d_values` of these heads."""
         d_out = d_out.to(out.dtype)
         if self.padded is not None:
             d_out = d_out.masked_fill(self.padded, 0)
         alone = log_total == -torch.inf
         # 2^(score - inf): whoever is alone weighs nobody
         log_total = log_total.mul(_LOG2_E).masked_fill_(alone, torch.inf)
-        projected = self._dots(d_out, out)
-        d_keys = self.room("d keys", self.keys, *self.keys.shape).zero_()
-        sums = d_qk.zero_(), d_keys, torch.mul(d_out, alone.unsqueeze(-1), out=d_values)
-        for index in range(self.order.shape[1]):
-            _Round(self, index).gradients(d_out, projected, log_total, sums)
-        # k = q / |q|: only what is at a right angle to k moves it.
-        along = self._dots(self.keys, d_keys).unsqueeze(-1)
-        d_keys.addcmul_(self.keys, along, value=-1)
-        norm = self.norm.masked_fill(self.norm == 0, torch.inf).unsqueeze(-1)
-        d_qk.addcdiv_(d_keys, norm)
-
-    def _dots(self, left: Tensor, right: Tensor) -> Float[Tensor, " positions"]:
-        """Return the dot product of each position's two vectors."""
-        return torch.mul(left, right, out=self.room("products", right, *right.shape)).sum(-1)
-
-
-class _Round:
-    """One round of some heads: what it adds to the softmax and to the gradients."""
-
-    def __init__(self, heads: _Heads, index: int) -> None:
-        self.heads, self.rule, self.room = heads, heads.rule, heads.room
-        plan, kind = heads.rule.plan, _kind(heads.keys)
-        of_round = (part[:, index] for part in (heads.order, heads.first, heads.last))
-        self.layout = Bands(*of_round, plan, _BAND_LENGTH[kind], heads.room)
-        self.pieces = list(self.layout.pieces(_PAIRS_AT_ONCE[kind]))
-        self.scale = self.layout.bands(heads.scale)
-        # Slots and positions as floats: torch compares floats, into floats, several times faster.
-        exact = heads.keys.shape[0] < 1 / torch.finfo(heads.keys.dtype).eps
-        self.number = heads.keys.dtype if exact else torch.float64
-        self.run = self.layout.first.to(self.number), self.layout.last.to(self.number)
-        if plan.causal and not plan.within_bucket:
-            self.position = self.layout.place.to(self.number)
-        self.earlier = []
-        if not heads.rule.count_repeats:
-            self.earlier = [self._run_in(other) for other in range(index)]
-        if heads.coins:
-            self.coins = [self.layout.blocks(coins) for coins in heads.coins]
-
-    def raise_to_highest(self, highest: Float[Tensor, " positions"]) -> None:
-        """Raise to every position's largest score, in base 2, or less where it sees nobody."""
-        top = torch.zeros_like(self.scale)
+        projected = torch.mul(d_out, out, out=d_values).sum(-1)  # where there is room for it
+        torch.mul(d_out, alone.unsqueeze(-1), out=d_values)
+        d_keys = None
+        if not all(piece.alike for piece in self.pieces):
+            d_keys = self.room("d keys", self.keys, *self.keys.shape).zero_()
+        d_qk.zero_()
         for piece in self.pieces:
-            own, keys = piece.queries_and_keys(self.heads.keys, "keys")
-            cosines = torch.bmm(own, keys.mT).add_(2).mul_(self._counts(piece))
-            top[piece.bands] = torch.maximum(top[piece.bands], cosines.amax(-1))  # in [1, 3], or 0
-        top.sub_(2).mul_(self.scale)
-        self.layout.raise_at_positions(highest, top)
+            self._add_gradients(piece, d_out, projected, log_total, d_qk, d_keys, d_values)
+        if d_keys is not None:  # k = q / |q|: only what is at a right angle to k moves it
+            products = self.room("products", d_keys, *d_keys.shape)
+            along = torch.mul(self.keys, d_keys, out=products).sum(-1, keepdim=True)
+            d_keys.addcmul_(self.keys, along, value=-1)
+            d_qk.addcmul_(d_keys, self.one_by_norm.unsqueeze(-1))
 
-    def attend(self, highest: Tensor, out: Tensor, total: Tensor) -> None:
-        """Add per position sum 2^(s - highest) v to `out` and sum 2^(s - highest) to `total`."""
-        highest = self.layout.bands(highest)
-        for piece in self.pieces:
-            weights = self._weights(
-                piece, *piece.queries_and_keys(self.heads.keys, "keys"), highest
-            )
-            piece.add_to_queries(total, weights.sum(-1))
-            if self.rule.dropout:
-                weights.mul_(self._kept_share(piece, weights.dtype))
-            values = piece.keys(self.heads.values, "values")
-            sums = self.room("sums", out, *weights.shape[:2], out.shape[-1])
-            piece.add_to_queries(out, torch.bmm(weights, values, out=sums))
-
-    def gradients(
+    def _of_positions(
         self,
+        slot: Int[Tensor, "rows length"],
+        first: Int[Tensor, "rows length"],
+        last: Int[Tensor, "rows length"],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the slot and the run that every position has in one round."""
+        runs = (run.gather(-1, slot).flatten().to(self.number) for run in (first, last))
+        return slot.flatten().to(self.number), *runs
+
+    def _raise_to_highest(self, piece: Piece, highest: Float[Tensor, " positions"]) -> None:
+        """Raise to every position's largest score, in base 2, or less where it sees nobody."""
+        cosines = self._counting(piece, self._cosines(piece)[-1].add_(2))
+        top = cosines.amax(-1, keepdim=True)  # in [1, 3], or 0
+        if piece.filler is not None:
+            top.masked_fill_(piece.filler, 0)
+        top.sub_(2).mul_(piece.of_queries(self.scale, self.room, "scale"))
+        piece.raise_queries(highest, top)
+
+    def _attend(self, piece: Piece, highest: Tensor, out: Tensor, total: Tensor) -> None:
+        """Add per position sum 2^(s - highest) v to `out` and sum 2^(s - highest) to `total`."""
+        weights = self._weights(piece, self._cosines(piece)[-1], highest)
+        piece.add_sums_to_queries(total, weights, self.room)
+        if self.rule.dropout:
+            weights.mul_(self._kept_share(piece, weights.dtype))
+        values, _ = piece.keys(self.values, self.room, "values")
+        piece.add_to_queries(out, weights, values, self.room)
+
+    def _add_gradients(
+        self,
+        piece: Piece,
         d_out: Tensor,
         projected: Tensor,
         log_total: Tensor,
-        into: tuple[Tensor, Tensor, Tensor],
+        d_qk: Tensor,
+        d_keys: Tensor | None,
+        d_values: Tensor,
     ) -> None:
-        """Add what this round contributes to the gradients of queries, keys and values."""
-        d_queries, d_keys, d_values = into
-        projected, log_total, norm = (
-            self.layout.bands(part) for part in (projected, log_total, self.heads.norm)
+        """Add what a piece contributes to the gradients of qk, keys and values."""
+        room = self.room
+        own, keys, cosines = self._cosines(piece)
+        weights = self._weights(piece, cosines, log_total)
+        d_out = piece.queries(d_out, room, "d out")
+        _, values_turned = piece.keys(self.values, room, "values")
+        d_weights = torch.bmm(d_out, values_turned, out=room("d weights", weights, *piece.shape))
+        dropped = weights
+        if self.rule.dropout:
+            share = self._kept_share(piece, weights.dtype)
+            d_weights.mul_(share)
+            dropped = weights * share
+        piece.add_to_keys(d_values, dropped.mT, d_out, room)
+        d_scores = d_weights.sub_(piece.of_queries(projected, room, "projected")).mul_(weights)
+        norm = piece.of_queries(self.norm, room, "norm")
+        if piece.alike:
+            both = self._both_ways(piece, d_scores, torch.mul(d_scores, norm, out=weights), cosines)
+            piece.add_to_queries(d_qk, both, keys, room)
+        else:
+            piece.add_to_queries(d_qk, d_scores, keys, room)
+            piece.add_to_keys(d_keys, d_scores.mul_(norm).mT, own, room)
+
+    def _both_ways(
+        self,
+        piece: Piece,
+        d_scores: Float[Tensor, "some length length"],
+        d_cosines: Float[Tensor, "some length length"],
+        cosines: Float[Tensor, "some length length"],
+    ) -> Float[Tensor, "some length length"]:
+        """Return what to multiply the keys by for the whole gradient of qk: two products in one.
+
+        Where queries and keys are the same rows, a row's gradient as a query and as a key are both
+        sums over the same keys. Of the latter only what is at a right angle to the row's own key
+        moves it, which is the diagonal.
+        """
+        both = self.room("both", d_scores, *piece.shape)
+        one_by_norm = piece.of_queries(self.one_by_norm, self.room, "one by norm")
+        torch.mul(d_cosines.mT, one_by_norm, out=both)
+        along = torch.sum(
+            cosines.mul_(both), -1, out=self.room("sums", both, piece.number, piece.length)
         )
-        for piece in self.pieces:
-            own, keys = piece.queries_and_keys(self.heads.keys, "keys")
-            weights = self._weights(piece, own, keys, log_total)
-            d_out_here = piece.queries(d_out, "d out")
-            d_weights = self.room("d weights", weights, *weights.shape)
-            torch.bmm(d_out_here, piece.keys(self.heads.values, "values").mT, out=d_weights)
-            dropped = weights
-            if self.rule.dropout:
-                share = self._kept_share(piece, weights.dtype)
-                d_weights.mul_(share)
-                dropped = weights * share
-            d_scores = d_weights.sub_(piece.of_queries(projected)).mul_(weights)
-            room = self.room("sums", own, *own.shape)
-            piece.add_to_queries(d_queries, torch.bmm(d_scores, keys, out=room))
-            queries = torch.mul(own, piece.of_queries(norm), out=room)
-            piece.add_to_keys(d_keys, d_scores.mT, queries)
-            piece.add_to_keys(d_values, dropped.mT, d_out_here)
+        both.add_(d_scores).diagonal(dim1=-2, dim2=-1).sub_(along)
+        return both
+
+    def _cosines(self, piece: Piece) -> tuple[Tensor, Tensor, Tensor]:
+        """Lay out the queries' and the windows' keys, and return them and their products."""
+        keys, turned = piece.keys(self.keys, self.room, "keys")
+        own = piece.own(self.keys, self.room, "keys")
+        return own, keys, torch.bmm(own, turned, out=self.room("cosines", own, *piece.shape))
 
     def _weights(
-        self, piece: Piece, own: Tensor, keys: Tensor, highest: Tensor
-    ) -> Float[Tensor, "some band_length window"]:
+        self,
+        piece: Piece,
+        cosines: Float[Tensor, "some length window"],
+        highest: Float[Tensor, " positions"],
+    ) -> Float[Tensor, "some length window"]:
         """Return 2^(s - highest) where the plan shows the pair and no earlier round did, else 0."""
-        scores = self.room("scores", own, *own.shape[:2], keys.shape[1])
-        torch.bmm(own, keys.mT, out=scores)
-        scores.mul_(piece.of_queries(self.scale)).sub_(piece.of_queries(highest))
-        if not self.heads.bounded:  # who is not seen may score more than who is
+        highest = piece.of_queries(highest, self.room, "highest")
+        if piece.filler is not None:  # whose runs say nothing: 2^(score - inf)
+            highest.masked_fill_(piece.filler, torch.inf)
+        scale = piece.of_queries(self.scale, self.room, "scale")
+        scores = torch.mul(cosines, scale, out=self.room("scores", cosines, *piece.shape))
+        scores.sub_(highest)
+        if not self.bounded:  # who is not seen may score more than who is
             scores.clamp_(max=1)
-        return scores.exp2_().mul_(self._counts(piece))
+        return self._counting(piece, scores.exp2_())
 
-    def _counts(self, piece: Piece) -> Float[Tensor, "some band_length window"]:
-        """Return 1 for the pairs that count in this round, 0 for the others."""
-        plan = self.rule.plan
-        first, last = (piece.of_queries(run) for run in self.run)
+    def _counting(
+        self, piece: Piece, numbers: Float[Tensor, "some length window"]
+    ) -> Float[Tensor, "some length window"]:
+        """Keep, in place, the numbers of the pairs that count in this round; make others 0."""
+        if piece.filler is None:
+            self._keep_runs(piece, numbers)
+        else:
+            numbers.mul_(self._below_diagonal(piece.length))
+        for round, occupants in enumerate(self.earlier):
+            if (start := piece.after_round(round)) < piece.number:
+                self._keep_unseen(piece, numbers[start:], start, *occupants)
+        return numbers
+
+    def _keep_runs(self, piece: Piece, numbers: Tensor) -> None:
+        """Keep the numbers of the pairs that the queries' runs show."""
+        test, plan = self.room("test", numbers, *numbers.shape), self.rule.plan
+        first, last = (run.to(self.number) for run in piece.run())
         slot = piece.slots_of_keys().to(self.number)
-        counts, test = (
-            self.room(name, self.heads.keys, *first.shape[:2], slot.shape[0])
-            for name in ("counts", "test")
-        )
-        torch.ge(slot, first, out=counts)
-        counts.mul_(torch.le(slot, last, out=test))
+        numbers.mul_(torch.ge(slot, first, out=test))
+        numbers.mul_(torch.le(slot, last, out=test))
         if not plan.causal:
-            counts.mul_(torch.ne(slot, piece.slots_of_queries()))
+            numbers.mul_(torch.ne(slot, piece.slots_of_queries()))
         elif not plan.within_bucket:  # within buckets a causal run ends before its own slot
-            query = piece.of_queries(self.layout.inner(self.position))
-            counts.mul_(torch.lt(piece.of_keys(self.position), query, out=test))
-        for first, last, slot in self.earlier:
-            key, other = piece.of_keys(slot), self.room("other test", test, *test.shape)
-            torch.lt(key, piece.of_queries(first), out=test)
-            torch.gt(key, piece.of_queries(last), out=other)
-            counts.mul_(torch.maximum(test, other, out=test))
-        return counts
+            query = piece.of_queries(self.position, self.room, "position of query")
+            key = piece.of_keys(self.position, self.room, "position of key")
+            numbers.mul_(torch.lt(key, query, out=test))
 
-    def _run_in(self, other: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Lay out the runs and slots that this round's occupants have in another."""
-        slot = self.heads.slot[:, other]
-        first, last = (
-            self.layout.bands(run[:, other].gather(-1, slot).flatten().to(self.number))
-            for run in (self.heads.first, self.heads.last)
-        )
-        return first, last, self.layout.blocks(slot.flatten().to(self.number))
+    def _keep_unseen(
+        self, piece: Piece, numbers: Tensor, start: int, slot: Tensor, first: Tensor, last: Tensor
+    ) -> None:
+        """Keep the numbers, which begin at a block, of the pairs that an earlier round hides."""
+        below, above = (self.room(name, numbers, *numbers.shape) for name in ("test", "other test"))
+        key = piece.of_keys(slot, self.room, "slot of key")[start:]
+        first = piece.of_queries(first, self.room, "earlier first")[start:]
+        last = piece.of_queries(last, self.room, "earlier last")[start:]
+        torch.maximum(torch.lt(key, first, out=below), torch.gt(key, last, out=above), out=below)
+        numbers.mul_(below)
+
+    def _below_diagonal(self, length: int) -> Float[Tensor, "length length"]:
+        """Return 1 where the key stands before the query, else 0."""
+        if length not in self._triangles:
+            ones = torch.ones(length, length, dtype=self.keys.dtype, device=self.keys.device)
+            self._triangles[length] = ones.tril_(-1)
+        return self._triangles[length]
 
     def _kept_share(self, piece: Piece, dtype: torch.dtype) -> Tensor:
         """Toss the dropout coins of a piece."""
         of_queries, of_keys = self.coins
-        query, key = piece.of_queries(self.layout.inner(of_queries)), piece.of_keys(of_keys)
-        return kept_share(query.squeeze(-1), key.squeeze(-2), self.rule.dropout, dtype)
+        query = piece.of_queries(of_queries, self.room, "coin of query").squeeze(-1)
+        key = piece.of_keys(of_keys, self.room, "coin of key").squeeze(-2)
+        return kept_share(query, key, self.rule.dropout, dtype)

@@ -53,6 +53,18 @@ def fused_lsh_attention(
     return out.to(values.dtype)
 
 
+def fused_log_totals(
+    qk: Float[Tensor, "batch heads length d_head"], rule: Rule
+) -> Float[Tensor, "batch heads length"]:
+    """Return log sum_j exp(q_i . k_j) over the pairs that a plan shows, -inf where there is none.
+
+    With it one may weigh any pair alone: exp(q_i . k_j - log_total_i), times its count.
+    """
+    with torch.no_grad():
+        _, log_total = torch.ops.reformer.lsh_attention(qk, qk[..., :1], *_taken_apart(rule))
+    return log_total
+
+
 def implementation(qk: Tensor, values: Tensor) -> ModuleType:
     """Choose who computes: a module with `attend` and `gradients`, by device."""
     if triton.available(qk.device) and triton.objection(qk, values) is None:

@@ -7,16 +7,26 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection, PathCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Patch, Polygon, Rectangle
 from matplotlib.path import Path
 
 from reformer_viz import style
-from reformer_viz.measure.bucketing import ELSEWHERE, FOUND, LOST, SEEN, Bucketing
+from reformer_viz.measure.bucketing import (
+    ELSEWHERE,
+    FOUND,
+    LOST,
+    MOST_PAIRWISE,
+    SEEN,
+    Bucketing,
+)
 
 # Heights in the strip of tokens, whose cells are one unit wide and ROW high.
 ROW, READING, SORTED, BAR = 1.0, 5.2, 0.0, 1.25
 _GAP_SHARE = 0.09  # of the strip's width, for the gaps between chunks
+_MOST_TOKENS, _MOST_CURVES = 1024, 512  # drawn in the strip: of more, only some
+_BINS = 256  # along a matrix's side for long sequences
 _ROOM_FOR_A_LABEL = 100  # tokens: more, and a letter no longer fits its cell
+_ROOM_FOR_HATCHES = 512  # tokens: more, and hatches run into each other
 _ROOM_FOR_OUTLINES = 130  # tokens: more, and a lost pair is a tint instead of a hollow square
 
 
@@ -43,8 +53,9 @@ def plot_bucketing(bucketing: Bucketing, round: int | None = None) -> Figure:
 def _plot_strip(axes: Axes, bucketing: Bucketing, round: int) -> None:
     reading_x = np.arange(bucketing.length) * (1 + _GAP_SHARE)
     sorted_x = _with_gaps(bucketing.slot[round], bucketing)
-    _cells(axes, reading_x, READING, bucketing, round)
-    _cells(axes, sorted_x, SORTED, bucketing, round)
+    every = ceil(bucketing.length / _MOST_TOKENS)
+    _cells(axes, np.arange(0, bucketing.length, every), reading_x, READING, bucketing, round)
+    _cells(axes, np.sort(bucketing.order[round][::every]), sorted_x, SORTED, bucketing, round)
     _curves(axes, reading_x, sorted_x, bucketing, round)
     _name_buckets(axes, bucketing, round)
     _name_chunks(axes, bucketing)
@@ -68,16 +79,26 @@ def _with_gaps(slot: np.ndarray, bucketing: Bucketing) -> np.ndarray:
     return slot + gap * (slot // bucketing.chunk_length)
 
 
-def _cells(axes: Axes, left: np.ndarray, bottom: float, bucketing: Bucketing, round: int) -> None:
+def _cells(
+    axes: Axes,
+    shown: np.ndarray,
+    left: np.ndarray,
+    bottom: float,
+    bucketing: Bucketing,
+    round: int,
+) -> None:
+    """Draw some tokens as cells; `left` says for every token where."""
     colours = style.bucket_colours(bucketing.n_buckets)
     buckets = bucketing.buckets[round]
     face = [colours[bucket] for bucket in buckets]
-    width = 0.9 if bucketing.length <= 200 else 1.0
-    bars = axes.bar(left, ROW, width, bottom, align="edge", color=face, linewidth=0)
-    for token, bar in enumerate(bars):
+    width = 0.9 if bucketing.length <= 200 else bucketing.length / len(shown)
+    faces = [face[token] for token in shown]
+    hatched = style.needs_hatching(bucketing.n_buckets) and bucketing.length <= _ROOM_FOR_HATCHES
+    bars = axes.bar(left[shown], ROW, width, bottom, align="edge", color=faces, linewidth=0)
+    for token, bar in zip(shown, bars, strict=True):
         if not bucketing.real[token]:
             bar.set(facecolor="none", edgecolor=style.MUTED, linewidth=0.5, linestyle=":")
-        elif style.needs_hatching(bucketing.n_buckets) and buckets[token] % 2:
+        elif hatched and buckets[token] % 2:
             bar.set(hatch="////", edgecolor=style.text_on(face[token]))
     if bucketing.labels is None or bucketing.length > _ROOM_FOR_A_LABEL:
         return
@@ -98,11 +119,12 @@ def _curves(
     codes = [Path.MOVETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
     colours = style.bucket_colours(bucketing.n_buckets)
     paths, edges = [], []
-    for token in np.flatnonzero(bucketing.real):
+    every = ceil(bucketing.length / _MOST_CURVES)
+    for token in np.flatnonzero(bucketing.real)[::every]:
         start, end = reading_x[token] + 0.48, sorted_x[token] + 0.45
         paths.append(Path([(start, top), (start, middle), (end, middle), (end, bottom)], codes))
         edges.append(colours[bucketing.buckets[round, token]])
-    width = min(1.3, 90 / bucketing.length)
+    width = min(1.3, 90 * every / bucketing.length)
     curves = PathCollection(paths, facecolor="none", edgecolor=edges, linewidth=width, alpha=0.85)
     axes.add_collection(curves)
 
@@ -129,22 +151,33 @@ def _name_chunks(axes: Axes, bucketing: Bucketing) -> None:
 
 
 def _plot_sorted(axes: Axes, bucketing: Bucketing, round: int) -> None:
+    if bucketing.length > MOST_PAIRWISE:
+        _plot_bins(axes, bucketing, round, in_sorted_order=True)
+    else:
+        _plot_sorted_pairs(axes, bucketing, round)
+    style.dress(axes, "Who sees whom, in sorted order", "slot of the key", "slot of the query")
+    borders = np.arange(0, bucketing.length + 1, bucketing.chunk_length)
+    for places in (axes.set_xticks, axes.set_yticks):
+        shown = borders[:: ceil(len(borders) / 9)]
+        places(shown - 0.5, [f"{slot:,}" for slot in shown])
+
+
+def _plot_sorted_pairs(axes: Axes, bucketing: Bucketing, round: int) -> None:
     order = bucketing.order[round]
     kinds = bucketing.kinds(round)[order][:, order]
     kinds = np.where(kinds == FOUND, LOST, np.where(kinds == ELSEWHERE, 0, kinds))
     slots = np.arange(bucketing.length)
     within = (slots >= bucketing.window_first[:, None]) & (slots <= bucketing.window_last[:, None])
     _plot_pairs(axes, kinds, bucketing.buckets[round][order], bucketing.n_buckets, within)
-    style.dress(axes, "Who sees whom, in sorted order", "slot of the key", "slot of the query")
-    borders = np.arange(0, bucketing.length + 1, bucketing.chunk_length)
-    for places in (axes.set_xticks, axes.set_yticks):
-        places(borders[:: ceil(len(borders) / 9)] - 0.5, borders[:: ceil(len(borders) / 9)])
 
 
 def _plot_reading(axes: Axes, bucketing: Bucketing, round: int) -> None:
-    kinds = bucketing.kinds(round)
-    nothing = np.zeros_like(kinds, dtype=bool)
-    _plot_pairs(axes, kinds, bucketing.buckets[round], bucketing.n_buckets, nothing)
+    if bucketing.length > MOST_PAIRWISE:
+        _plot_bins(axes, bucketing, round, in_sorted_order=False)
+    else:
+        kinds = bucketing.kinds(round)
+        nothing = np.zeros_like(kinds, dtype=bool)
+        _plot_pairs(axes, kinds, bucketing.buckets[round], bucketing.n_buckets, nothing)
     style.dress(axes, "The same pairs, in reading order", "position of the key")
     axes.set_ylabel("position of the query", fontsize=style.RC["font.size"], color=style.MUTED)
 
@@ -171,6 +204,24 @@ def _plot_pairs(
         )
     image[kinds == SEEN] = of_row[kinds == SEEN]
     axes.imshow(image, interpolation="nearest")
+
+
+def _plot_bins(axes: Axes, bucketing: Bucketing, round: int, in_sorted_order: bool) -> None:
+    """Draw many pairs in bins: the darker, the more; ink where several buckets share a bin."""
+    bins = bucketing.binned(round, in_sorted_order, _BINS)
+    inks = [*style.bucket_colours(bucketing.n_buckets), style.INK]  # the last is SEVERAL's
+    colours = np.array([to_rgb(colour) for colour in inks])[bins.bucket]
+    seen, grey = bins.seen > 0, bins.elsewhere & (not in_sorted_order)
+    depth = 0.25 + 0.75 * np.sqrt(bins.seen / max(1, bins.seen.max()))
+    colours = np.where(seen[..., None], colours, to_rgb(style.ELSEWHERE))
+    image = np.dstack([colours, np.where(seen, depth, grey)])
+    end = bucketing.length - 0.5
+    axes.imshow(image, interpolation="nearest", extent=(-0.5, end, end, -0.5), zorder=2)
+    for bucket, first, last in bucketing.runs(round) if in_sorted_order else ():
+        corners = np.array([(first, first), (last, first), (last, last), (first, last)])
+        block = Polygon(corners[[0, 2, 3]] if bucketing.causal else corners, zorder=1)
+        block.set(facecolor=inks[bucket], alpha=0.35, linewidth=0)
+        axes.add_patch(block)
 
 
 def _add_key(figure: Figure, example: str) -> None:

@@ -6,14 +6,21 @@ from math import ceil
 import numpy as np
 
 from reformer_viz import style
-from reformer_viz.measure.bucketing import ELSEWHERE, FOUND, LOST, SEEN, Bucketing
-
-Number = float | int | np.number
+from reformer_viz.figures import svg
+from reformer_viz.measure.bucketing import (
+    ELSEWHERE,
+    FOUND,
+    LOST,
+    MOST_PAIRWISE,
+    SEEN,
+    Bucketing,
+)
 
 # The picture's own units; a browser scales it to the page.
 WIDTH, LEFT, RIGHT, ROW, GAP = 800, 92, 10, 22, 7
 READING, SORTED, SQUARES = 12, 138, 232
-_MOST_CURVES = 256  # tokens: of more, only some have their way drawn
+_MOST_CURVES, _MOST_TOKENS, _MOST_CHUNKS = 256, 1024, 256  # drawn: of more, only some
+_BINS, _LEVELS = 96, 4  # along a square's side for long sequences, and how dark a bin can be
 _MOST_CELLS, _SHARED_CELLS = 128, 64  # along a square's side: more tokens share that few
 _LOST_FROM, _ELSEWHERE = 2, 1  # numbers in a square's image; seen pairs follow the lost ones
 
@@ -24,9 +31,9 @@ def draw_svg(bucketing: Bucketing, round: int = 0) -> str:
     Stands on a white card of its own, because a still picture cannot follow a dark page.
     """
     bucketing.check_round(round)
-    side = (WIDTH - LEFT - RIGHT - 28) // 2
+    n, side = bucketing.length, (WIDTH - LEFT - RIGHT - 28) // 2
     height = SQUARES + side + RIGHT
-    ways = bucketing.order[round], np.arange(bucketing.length)
+    ways = bucketing.order[round], np.arange(n)
     titles = "sorted order: near the diagonal", "reading order: scattered; other rounds in grey"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
@@ -36,9 +43,12 @@ def draw_svg(bucketing: Bucketing, round: int = 0) -> str:
     ]
     for k, (order, title) in enumerate(zip(ways, titles, strict=True)):
         x = LEFT + k * (side + 28)
-        parts.append(_text(title, x, SQUARES - 8, anchor="start"))
+        parts.append(svg.text(title, x, SQUARES - 8, anchor="start"))
         parts.append(f'<g transform="translate({x} {SQUARES}) scale({side})">')
-        parts += _square(bucketing, round, order, in_sorted_order=k == 0)
+        if n > MOST_PAIRWISE:
+            parts += _square_of_bins(bucketing, round, in_sorted_order=k == 0)
+        else:
+            parts += _square(bucketing, round, order, in_sorted_order=k == 0)
         parts.append("</g>")
     return "".join([*parts, "</svg>"])
 
@@ -53,7 +63,7 @@ def _strip(bucketing: Bucketing, round: int) -> list[str]:
     slot_x = LEFT + two * np.arange(n) + gap * (np.arange(n) // m)
     sorted_x = slot_x[bucketing.slot[round]]
     parts = [
-        _text(name, LEFT - 10, y, anchor="end")
+        svg.text(name, LEFT - 10, y, anchor="end")
         for name, y in (
             ("reading order", READING + 15),
             ("bucket", SORTED - 11),
@@ -62,45 +72,58 @@ def _strip(bucketing: Bucketing, round: int) -> list[str]:
         )
     ]
     parts += _curves(bucketing, round, reading_x + one / 2, sorted_x + two / 2)
-    parts += _cells(bucketing, round, reading_x, READING, one)
-    parts += _cells(bucketing, round, sorted_x, SORTED, two)
+    every = ceil(n / _MOST_TOKENS)
+    for way, x, y, width in (
+        (np.arange(n), reading_x, READING, one),
+        (bucketing.order[round], sorted_x, SORTED, two),
+    ):
+        parts += _cells(bucketing, round, np.sort(way[::every]), x, y, width * every)
     colours = style.bucket_colours(bucketing.n_buckets)
     for bucket, first, last in bucketing.runs(round):
         left, right = slot_x[first], slot_x[last] + two
-        parts.append(_rect(left, SORTED - 5, right - left - 1, 3, colours[bucket]))
+        parts.append(svg.rect(left, SORTED - 5, right - left - 1, 3, colours[bucket]))
         if right - left > 16:
-            parts.append(_text(bucket, (left + right) / 2, SORTED - 10))
+            parts.append(svg.text(bucket, (left + right) / 2, SORTED - 10))
+    if n_chunks > _MOST_CHUNKS:
+        return [*parts, svg.text(f"{n_chunks:,} chunks", LEFT + room / 2, SORTED + ROW + 18)]
     for chunk, first in enumerate(range(0, n, m)):
         left, right = slot_x[first], slot_x[min(n, first + m) - 1] + two
-        parts.append(_rect(left, SORTED + ROW + 3, right - left - 1, 1.5, style.MUTED))
+        parts.append(svg.rect(left, SORTED + ROW + 3, right - left - 1, 1.5, style.MUTED))
         if right - left > 20:
-            parts.append(_text(chunk, (left + right) / 2, SORTED + ROW + 18))
+            parts.append(svg.text(chunk, (left + right) / 2, SORTED + ROW + 18))
     return parts
 
 
 def _cells(
-    bucketing: Bucketing, round: int, left: np.ndarray, top: Number, width: Number
+    bucketing: Bucketing,
+    round: int,
+    shown: np.ndarray,
+    left: np.ndarray,
+    top: svg.Number,
+    width: svg.Number,
 ) -> list[str]:
+    """Draw some tokens as cells of a width; `left` says for every token where."""
     buckets, colours = bucketing.buckets[round], style.bucket_colours(bucketing.n_buckets)
     hatched = style.needs_hatching(bucketing.n_buckets)
     cell = width - (1 if width > 5 else 0)
     parts = []
-    for bucket in np.unique(buckets[bucketing.real]):
-        tokens = np.flatnonzero((buckets == bucket) & bucketing.real)
-        parts.append(_path(left[tokens], top, cell, ROW, colours[bucket]))
+    real = shown[bucketing.real[shown]]
+    for bucket in np.unique(buckets[real]):
+        tokens = real[buckets[real] == bucket]
+        parts.append(svg.path(left[tokens], top, cell, ROW, colours[bucket]))
         if hatched and bucket % 2:
             stripe = style.text_on(colours[bucket])
-            parts.append(_path(left[tokens], top + ROW - 5, cell, 2, stripe))
+            parts.append(svg.path(left[tokens], top + ROW - 5, cell, 2, stripe))
     if bucketing.padding is not None:
-        tokens = np.flatnonzero(bucketing.padding)
-        parts.append(_path(left[tokens], top + ROW / 2, cell, 1, style.MUTED))
+        tokens = shown[bucketing.padding[shown]]
+        parts.append(svg.path(left[tokens], top + ROW / 2, cell, 1, style.MUTED))
     if width >= 8 and _all_single(bucketing.labels):
         for ink in ("#000000", "#FFFFFF"):
             tokens = [i for i in range(len(left)) if style.text_on(colours[buckets[i]]) == ink]
-            xs = " ".join(_number(left[i] + cell / 2) for i in tokens)
+            xs = " ".join(svg.number(left[i] + cell / 2) for i in tokens)
             letters = escape("".join(bucketing.labels[i] for i in tokens))
             parts.append(
-                f'<text x="{xs}" y="{_number(top + 15)}" text-anchor="middle" fill="{ink}">'
+                f'<text x="{xs}" y="{svg.number(top + 15)}" text-anchor="middle" fill="{ink}">'
                 f"{letters}</text>"
             )
     return parts
@@ -110,15 +133,15 @@ def _curves(bucketing: Bucketing, round: int, start: np.ndarray, end: np.ndarray
     colours = style.bucket_colours(bucketing.n_buckets)
     top, bottom = READING + ROW + 3, SORTED - 22
     middle = (top + bottom) // 2
-    weight = _number(min(1.8, 120 / bucketing.length))
     every = ceil(bucketing.length / _MOST_CURVES)
+    weight = svg.number(min(1.8, 120 * every / bucketing.length))
     drawn = bucketing.real & (np.arange(bucketing.length) % every == 0)
     parts = []
     for bucket in range(bucketing.n_buckets):
         tokens = np.flatnonzero((bucketing.buckets[round] == bucket) & drawn)
         ways = "".join(
             f"M{a} {top}C{a} {middle} {b} {middle} {b} {bottom}"
-            for a, b in ((_number(start[i]), _number(end[i])) for i in tokens)
+            for a, b in ((svg.number(start[i]), svg.number(end[i])) for i in tokens)
         )
         if ways:
             parts.append(
@@ -145,13 +168,52 @@ def _square(
     parts.append(f'<g transform="scale({1 / cells:.6f})">')
     for number in np.unique(image[image > 0]):
         if number == _ELSEWHERE:
-            parts.append(f'<path d="{_runs(image == number)}" fill="{style.ELSEWHERE}"/>')
+            parts.append(f'<path d="{svg.runs(image == number)}" fill="{style.ELSEWHERE}"/>')
         elif number < _LOST_FROM + bucketing.n_buckets:
             parts.append(_lost(image == number, colours[number - _LOST_FROM], hollow=share == 1))
         else:
             colour = colours[number - _LOST_FROM - bucketing.n_buckets]
-            parts.append(f'<path d="{_runs(image == number)}" fill="{colour}"/>')
+            parts.append(f'<path d="{svg.runs(image == number)}" fill="{colour}"/>')
     return [*parts, "</g>"]
+
+
+def _square_of_bins(bucketing: Bucketing, round: int, in_sorted_order: bool) -> list[str]:
+    """Draw who sees whom in bins: the darker, the more pairs; grey where several buckets share."""
+    bins = bucketing.binned(round, in_sorted_order, _BINS)
+    colours = [*style.bucket_colours(bucketing.n_buckets), style.INK]  # the last is SEVERAL's
+    levels = np.ceil(_LEVELS * np.sqrt(bins.seen / max(1, bins.seen.max()))).astype(int)
+    parts = [f'<path d="M0 0h1v1h-1z" fill="none" stroke="{style.MUTED}" stroke-width=".003"/>']
+    parts.append(f'<g transform="scale({1 / _BINS:.6f})">')
+    if in_sorted_order:
+        parts.append(f'<path d="{_shade_of_bins(bucketing)}" fill="{style.SHADE}"/>')
+        for bucket, first, last in bucketing.runs(round):
+            a, b = (svg.number(slot * _BINS / bucketing.length) for slot in (first, last + 1))
+            corner = f"L{a} {b}" if bucketing.causal else f"V{b}H{a}"
+            turn = f"L{b} {b}" if bucketing.causal else f"H{b}"
+            path = f"M{a} {a}{turn}{corner}z"
+            parts.append(f'<path d="{path}" fill="{colours[bucket]}" opacity=".35"/>')
+    else:
+        grey = svg.runs(bins.elsewhere & (bins.seen == 0))
+        parts.append(f'<path d="{grey}" fill="{style.ELSEWHERE}"/>')
+    for bucket in np.unique(bins.bucket[bins.seen > 0]):
+        for level in range(1, _LEVELS + 1):
+            chosen = (bins.bucket == bucket) & (levels == level)
+            if chosen.any():
+                fill = f'fill="{colours[bucket]}" opacity="{level / _LEVELS:g}"'
+                parts.append(f'<path d="{svg.runs(chosen)}" {fill}/>')
+    return [*parts, "</g>"]
+
+
+def _shade_of_bins(bucketing: Bucketing) -> str:
+    """Outline in bins what the window covers."""
+    n, edges = bucketing.length, np.arange(_BINS + 1) * bucketing.length // _BINS
+    first, last = bucketing.window_first[edges[:-1]], bucketing.window_last[edges[1:] - 1]
+    left, right = first * _BINS // n, -(-(last + 1) * _BINS // n)
+    return "".join(
+        f"M{a} {row}h{b - a}v1h{a - b}z"
+        for row, (a, b) in enumerate(zip(left, right, strict=True))
+        if a < b
+    )
 
 
 def _image_of(
@@ -178,42 +240,11 @@ def _binned(image: np.ndarray) -> tuple[np.ndarray, int]:
     return image.reshape(cells, share, cells, share).max(axis=(1, 3)), share
 
 
-def _runs(chosen: np.ndarray) -> str:
-    """Outline the chosen cells, neighbours in a row together."""
-    edges = np.diff(np.pad(chosen, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
-    return "".join(
-        f"M{a} {row}h{b - a}v1h{a - b}z" for (row, a), (_, b) in zip(starts, ends, strict=True)
-    )
-
-
 def _lost(chosen: np.ndarray, colour: str, hollow: bool) -> str:
     if not hollow:
-        return f'<path d="{_runs(chosen)}" fill="{colour}" opacity=".4"/>'
+        return f'<path d="{svg.runs(chosen)}" fill="{colour}" opacity=".4"/>'
     squares = "".join(f"M{key}.2 {query}.2h.6v.6h-.6z" for query, key in np.argwhere(chosen))
     return f'<path d="{squares}" fill="none" stroke="{colour}" stroke-width=".2"/>'
-
-
-def _path(left: np.ndarray, top: Number, width: Number, height: Number, colour: str) -> str:
-    w, h, y = _number(width), _number(height), _number(top)
-    cells = "".join(f"M{_number(x)} {y}h{w}v{h}h-{w}z" for x in left)
-    return f'<path d="{cells}" fill="{colour}"/>'
-
-
-def _rect(x: Number, y: Number, width: Number, height: Number, colour: str) -> str:
-    return _path(np.array([x]), y, width, height, colour)
-
-
-def _text(words: object, x: Number, y: Number, anchor: str = "middle") -> str:
-    return (
-        f'<text x="{_number(x)}" y="{_number(y)}" text-anchor="{anchor}">'
-        f"{escape(str(words))}</text>"
-    )
-
-
-def _number(x: Number) -> str:
-    """Write a length with at most two decimals."""
-    return f"{x:.2f}".rstrip("0").rstrip(".")
 
 
 def _all_single(labels: tuple[str, ...] | None) -> bool:

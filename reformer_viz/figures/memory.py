@@ -1,74 +1,244 @@
-"""Draw the bytes of a training step against depth."""
+"""Draw what a training step keeps, needs and takes, in several ways of remembering."""
 
+from collections.abc import Iterator
+
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
-from reformer_viz.measure.memory import Memory, in_units
-from reformer_viz.style import INK, MUTED, PALETTE, SHADE, dress, new_figure
+from reformer_viz.measure.live_bytes import in_units
+from reformer_viz.measure.memory import Memory
+from reformer_viz.measure.step_kinds import LABELS, Kind
+from reformer_viz.style import INK, MUTED, PALETTE, RC, SHADE, dress, new_figure, plotly_template
 
-_MIB = 2**20
-_STANDARD, _REVERSIBLE = PALETTE[5], PALETTE[0]
+COLOURS: dict[Kind, str] = {
+    "standard": PALETTE[5],
+    "checkpointed": PALETTE[1],
+    "reversible": PALETTE[0],
+    "chunked": PALETTE[2],
+}
+MARKERS: dict[Kind, str] = {
+    "standard": "s",
+    "checkpointed": "^",
+    "reversible": "o",
+    "chunked": "D",
+}
+_SYMBOLS: dict[Kind, str] = {
+    "standard": "square",
+    "checkpointed": "triangle-up",
+    "reversible": "circle",
+    "chunked": "diamond",
+}
+AXES = {"depths": "layers", "lengths": "tokens", "n_hashes": "rounds"}
+
+MIB = 2**20
+SMALL = RC["font.size"] - 1
+_MOST_TICKS = 16
 
 
 def plot_memory(memory: Memory) -> Figure:
-    """Draw what waits for the backward, and a step's peak, against the number of layers.
+    """Draw what waits for the backward, and a step's peak, against layers, tokens or rounds.
 
-    Left, activations: a standard stack's grow with depth, a reversible one's do not; what still
-    grows in it, the integers that make the replay exact, is an area of its own. Right, the peak of
-    the whole step over what grows in every network: the parameters' gradients.
+    First what is kept: a standard stack's grows with depth, a reversible one's does not, but for
+    the buckets and random states that make its replay exact. Then the peak of the whole step over
+    what grows in every network: the gradients of the parameters. Then what grows in the last kind,
+    in parts, with the parameters and the optimiser. And, where it was timed, what a step takes.
     """
-    figure = new_figure(8.0, 3.4)
-    left, right = figure.subplots(1, 2)
-    _draw_kept(left, memory)
-    _draw_peak(right, memory)
-    for axes in (left, right):
+    n_panels = 4 if memory.timed else 3
+    figure = new_figure(*((8.6, 6.4) if n_panels == 4 else (10.4, 3.9)))
+    panels = figure.subplots(*((2, 2) if n_panels == 4 else (1, 3))).flat
+    draw = (_draw_kept, _draw_peak, _draw_parts, _draw_times)[:n_panels]
+    for axes, draw_on in zip(panels, draw, strict=True):
+        draw_on(axes, memory)
+        axes.set_xlim(0, memory.values[-1] * 1.03)
         axes.set_ylim(bottom=0)
-        axes.set_xlim(0, memory.depths[-1] * 1.02)
-        axes.set_xticks(memory.depths)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(loc="upper left", frameon=False, fontsize=8, labelcolor=INK)
+        axes.xaxis.set_major_locator(FixedLocator(_ticks(memory.values)))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        quieten(axes)
+    name_kinds(figure, memory)
     return figure
+
+
+def plotly_memory(memory: Memory):
+    """Draw `plot_memory` with Plotly: what is kept, the peak over the gradients, and the times."""
+    from plotly.subplots import make_subplots  # slow to import, and print does without
+
+    titles = ["Kept for the backward, MiB", "Peak of one training step, MiB", "Time of one step"]
+    n_panels = 3 if memory.timed else 2
+    figure = make_subplots(1, n_panels, subplot_titles=titles[:n_panels], horizontal_spacing=0.08)
+    figure.add_scatter(**_plotly_gradients(memory), row=1, col=2)
+    for kind, step in memory.steps.items():
+        panels = [
+            (of / MIB, [in_units(n_bytes) for n_bytes in of]) for of in (step.kept, step.peak)
+        ]
+        times = memory.relative_seconds(kind)
+        panels.append((times, [f"{time:.2f} times the first kind's" for time in times]))
+        for column, (amounts, words) in enumerate(panels[:n_panels], 1):
+            curve = _plotly_curve(memory, kind, amounts, words)
+            figure.add_scatter(**curve, showlegend=column == 1, row=1, col=column)
+    ticks = _ticks(memory.values)
+    figure.update_xaxes(
+        title={"text": AXES[memory.axis]},
+        tickvals=ticks,
+        ticktext=[f"{tick:,}" for tick in ticks],
+        showgrid=False,
+        range=[0, float(memory.values[-1] * 1.05)],
+    )
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_layout(template=plotly_template(), height=420)
+    return figure
+
+
+def _plotly_gradients(memory: Memory) -> dict:
+    """Describe the area of the gradients of the parameters."""
+    return {
+        "x": memory.values,
+        "y": memory.parameters / MIB,
+        "name": "gradients of the parameters",
+        "mode": "lines",
+        "fill": "tozeroy",
+        "line": {"color": PALETTE[7], "width": 1},
+        "fillcolor": "rgba(102,102,102,0.25)",
+        "customdata": [in_units(n_bytes) for n_bytes in memory.parameters],
+        "hovertemplate": f"%{{x:,}} {AXES[memory.axis]}: %{{customdata}}",
+    }
+
+
+def _plotly_curve(memory: Memory, kind: Kind, amounts: np.ndarray, words: list[str]) -> dict:
+    """Describe one kind's line."""
+    return {
+        "x": memory.values,
+        "y": amounts,
+        "name": LABELS[kind],
+        "legendgroup": kind,
+        "mode": "lines+markers",
+        "line": {"color": COLOURS[kind], "width": 2.5},
+        "marker": {"color": COLOURS[kind], "symbol": _SYMBOLS[kind], "size": 8},
+        "customdata": words,
+        "hovertemplate": f"%{{x:,}} {AXES[memory.axis]}: %{{customdata}}",
+    }
 
 
 def _draw_kept(axes: Axes, memory: Memory) -> None:
     """Draw the bytes between forward and backward."""
-    floats = memory.reversible.floats / _MIB
-    grown = in_units(memory.reversible.integers[-1])
-    both = floats + memory.reversible.integers / _MIB
-    axes.plot(
-        memory.depths,
-        (memory.standard.floats + memory.standard.integers) / _MIB,
-        "s-",
-        color=_STANDARD,
-        label="standard",
-    )
-    axes.plot(memory.depths, both, "o-", color=_REVERSIBLE, label="reversible")
-    axes.fill_between(
-        memory.depths,
-        floats,
-        both,
-        color=_REVERSIBLE,
-        alpha=0.3,
-        linewidth=0,
-        label=f"what grows in it: {grown}\nof buckets, random states",
-    )
-    tokens = f"{memory.batch_size} x {memory.length:,} tokens"
-    dress(axes, f"Kept for the backward, {tokens}", "layers", "MiB")
+    for kind, step in memory.steps.items():
+        draw_line(axes, memory, step.kept / MIB, kind)
+    dress(axes, "Kept for the backward", AXES[memory.axis], "MiB")
 
 
 def _draw_peak(axes: Axes, memory: Memory) -> None:
     """Draw the highest point of the step."""
     axes.fill_between(
-        memory.depths,
-        memory.parameters / _MIB,
+        memory.values,
+        memory.parameters / MIB,
         color=SHADE,
         edgecolor=MUTED,
         linewidth=0.8,
-        label="of which gradients of the parameters",
     )
-    for peak, style, colour, label in (
-        (memory.standard.peak, "s-", _STANDARD, "standard"),
-        (memory.reversible.peak, "o-", _REVERSIBLE, "reversible"),
-    ):
-        axes.plot(memory.depths, peak / _MIB, style, color=colour, label=label)
-    dress(axes, "Peak of one training step", "layers", "MiB")
+    for kind, step in memory.steps.items():
+        draw_line(axes, memory, step.peak / MIB, kind)
+    axes.annotate(
+        "gradients of the parameters",
+        (memory.values[-1], memory.parameters[-1] / MIB),
+        (-4, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=SMALL,
+        color=MUTED,
+    )
+    dress(axes, "Peak of one training step", AXES[memory.axis], "MiB")
+
+
+def _draw_parts(axes: Axes, memory: Memory) -> None:
+    """Stack what lives at the highest point of the last kind's step."""
+    parts = list(_parts(memory))
+    drawn = axes.stackplot(
+        memory.values,
+        *(part / MIB for _, part, _ in parts),
+        colors=[colour for _, _, colour in parts],
+        edgecolor="white",
+        linewidth=0.6,
+    )
+    axes.legend(
+        handles=drawn[::-1],
+        labels=[f"{name}, {in_units(part[-1])}" for name, part, _ in parts][::-1],
+        loc="upper left",
+        frameon=False,
+        fontsize=SMALL - 0.5,
+        labelcolor=INK,
+        labelspacing=0.2,
+    )
+    *_, kind = memory.steps
+    axes.set_ylim(0, sum(part[-1] for _, part, _ in parts) / MIB * 1.7)  # room for the names
+    dress(axes, f"In parts: {LABELS[kind]}", AXES[memory.axis], "MiB")
+
+
+def _parts(memory: Memory) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Yield what a step of the last kind has at once, from the bottom: name, bytes, colour."""
+    *_, kind = memory.steps
+    step = memory.steps[kind]
+    yield "parameters", memory.parameters, PALETTE[7]
+    yield "AdamW's memory", memory.optimizer, "#A3A3A3"
+    yield "gradients", memory.parameters, SHADE
+    yield "buckets, random states", step.integers, PALETTE[3]
+    yield "activations, at most", step.activations, COLOURS[kind]
+
+
+def _draw_times(axes: Axes, memory: Memory) -> None:
+    """Draw the time of a step against that of the first kind."""
+    for kind in memory.steps:
+        draw_line(axes, memory, memory.relative_seconds(kind), kind)
+    first, *_ = memory.steps
+    dress(axes, "Time of one training step", AXES[memory.axis], f"times the {LABELS[first]} step")
+
+
+def draw_line(
+    axes: Axes, memory: Memory, amounts: np.ndarray, kind: Kind, linestyle: str = "-"
+) -> None:
+    """Draw one kind's line, the thinner the later, so that none hides behind another."""
+    place = list(memory.steps).index(kind)
+    axes.plot(
+        memory.values,
+        amounts,
+        marker=MARKERS[kind],
+        linestyle=linestyle,
+        color=COLOURS[kind],
+        linewidth=2.6 - 0.4 * place,
+        markersize=6.5 - 0.8 * place,
+        label=LABELS[kind],
+        zorder=3 + 0.1 * place,
+    )
+
+
+def _ticks(values: np.ndarray) -> list[int]:
+    """Keep those of the measured values whose names do not run into each other."""
+    kept = [int(values[-1])]
+    for value in values[-2::-1]:
+        if kept[-1] - value >= values[-1] / _MOST_TICKS:
+            kept.append(int(value))
+    return kept
+
+
+def quieten(axes: Axes) -> None:
+    """Write whole numbers along x, and keep lines back that are no data."""
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.grid(axis="y", color=SHADE, linewidth=0.8, zorder=0)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def name_kinds(figure: Figure, memory: Memory) -> None:
+    """Write one legend of the kinds below all panels, with what all points have in common."""
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=len(labels),
+        frameon=False,
+        fontsize=RC["font.size"],
+        labelcolor=INK,
+        title=memory.fixed(),
+        title_fontproperties={"size": SMALL},
+    )

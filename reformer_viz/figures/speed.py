@@ -1,5 +1,6 @@
 """Draw time, and memory where it is known, against length: the paper's Figure 5."""
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 
 import numpy as np
@@ -111,19 +112,10 @@ def plotly_speed(
     titles = [f"Everybody, {in_rounds(measurement.n_hashes[place])}", "Ours, by rounds"]
     figure = make_subplots(1, 2, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.05)
     values = measurement.values(what, backward)
-    for row, colour in enumerate(_colours_of(measurement)):
-        figure.add_scatter(
-            **_curve(measurement, row, values[row, place], colour, what), row=1, col=1
-        )
-    for row in measurement.rows("full"):
-        colour = _colours_of(measurement)[row]
-        curve = _curve(measurement, row, values[row, place], colour, what)
+    for curve in _everybody(measurement, values, place, what):
+        figure.add_scatter(**curve, row=1, col=1)
+    for curve in _by_rounds(measurement, values, place, what):
         figure.add_scatter(**curve, showlegend=False, row=1, col=2)
-    for row in measurement.rows("ours")[:1]:
-        for at, rounds in enumerate(measurement.n_hashes):
-            curve = _curve(measurement, row, values[row, at], _COLOURS["ours"][0], what)
-            curve |= {"name": in_rounds(rounds), "showlegend": False}
-            figure.add_scatter(**curve | _named_end(values[row, at], curve), row=1, col=2)
     lengths = measurement.lengths
     figure.update_xaxes(
         type="log",
@@ -138,6 +130,27 @@ def plotly_speed(
     figure.update_yaxes(title={"text": title}, col=1)
     figure.update_layout(template=plotly_template(), height=460)
     return figure
+
+
+def _everybody(
+    measurement: SpeedMeasurement, values: np.ndarray, place: int, what: Quantity | str
+) -> Iterator[dict]:
+    """Describe every contestant's line; of the bound only the time is of interest."""
+    for row, colour in enumerate(_colours_of(measurement)):
+        if what != "bytes" or measurement.contestants[row].kind != "bound":
+            yield _curve(measurement, row, values[row, place], colour, what)
+
+
+def _by_rounds(
+    measurement: SpeedMeasurement, values: np.ndarray, place: int, what: Quantity | str
+) -> Iterator[dict]:
+    """Describe full attention's line, and ours for every number of rounds, named at its end."""
+    for row in measurement.rows("full"):
+        yield _curve(measurement, row, values[row, place], _colours_of(measurement)[row], what)
+    for row in measurement.rows("ours")[:1]:
+        for at, n_hashes in enumerate(measurement.n_hashes):
+            curve = _curve(measurement, row, values[row, at], _COLOURS["ours"][0], what)
+            yield {**curve, "name": in_rounds(n_hashes), **_named_end(values[row], at, n_hashes)}
 
 
 def _colours_of(measurement: SpeedMeasurement) -> list[str]:
@@ -171,11 +184,21 @@ def _curve(
     }
 
 
-def _named_end(values: np.ndarray, curve: dict) -> dict:
-    """Write a line's name beside its last point."""
-    count = int(np.isfinite(values).sum())
-    names = [""] * (count - 1) + [curve["name"]] * (count > 0)
-    return {"mode": "lines+markers+text", "text": names, "textposition": "middle right"}
+def _named_end(of_rounds: np.ndarray, at: int, n_hashes: Integral) -> dict:
+    """Write a number of rounds beside its line's last point, clear of its neighbours' names."""
+    there = np.flatnonzero(np.isfinite(of_rounds[at]))
+    if not there.size:
+        return {}
+    ends = [np.flatnonzero(np.isfinite(values))[-1:].tolist() for values in of_rounds]
+    beside = [of_rounds[k, end[0]] for k, end in enumerate(ends) if end == there[-1:].tolist()]
+    mine, is_alone = of_rounds[at, there[-1]], len(beside) == 1
+    middle = is_alone or min(beside) < mine < max(beside)
+    side = "middle" if middle else "top" if mine == max(beside) else "bottom"
+    return {
+        "mode": "lines+markers+text",
+        "text": [""] * (len(there) - 1) + [in_rounds(n_hashes)],
+        "textposition": f"{side} right",
+    }
 
 
 def _plotly_ticks(values: np.ndarray, what: Quantity | str) -> dict:

@@ -137,7 +137,8 @@ def _draw_half(space: Space, mark: Mark, front: bool) -> Iterator[str]:
     if "text" in mode and trace.text is not None:
         for words, k in zip(spread(trace.text, len(x)), range(len(x)), strict=True):
             if words and mine[k]:
-                yield text(plain(words), x[k], y[k] - 8)
+                rise = 4 if trace.textposition == "middle center" else -8
+                yield text(plain(words), x[k], y[k] + rise)
 
 
 def _half_of_line(
@@ -168,6 +169,9 @@ def _draw_points(mark: Mark, x: np.ndarray, y: np.ndarray, mine: np.ndarray) -> 
 def _draw_faces(space: Space, mark: Mark) -> Iterator[str]:
     """Draw a surface's faces from the rear to the front."""
     trace = mark.trace
+    if trace.type == "mesh3d" and trace.facecolor is not None:
+        yield from _draw_patches(space, trace)
+        return
     x, y, near = space.place(points_of(trace))
     faces = _faces_of(trace)
     faces = faces[:: max(1, len(faces) // _MOST_FACES)] if trace.type == "mesh3d" else faces
@@ -176,6 +180,19 @@ def _draw_faces(space: Space, mark: Mark) -> Iterator[str]:
     for k in np.argsort(near[faces].mean(1), kind="stable"):
         d = "M" + "L".join(f"{number(x[i], 1)} {number(y[i], 1)}" for i in faces[k]) + "z"
         yield element("path", d=d, fill=colours[k], opacity=opacity)
+
+
+def _draw_patches(space: Space, trace: Any) -> Iterator[str]:
+    """Draw the front of a closed surface whose faces have colours of their own, as one a colour."""
+    x, y, near = space.place(points_of(trace))
+    faces = _faces_of(trace)
+    colours = np.array(trace.facecolor)
+    for colour in np.unique(colours):
+        chosen = faces[(colours == colour) & (near[faces].mean(1) > 0)]
+        ways = ("L".join(f"{number(x[i], 1)} {number(y[i], 1)}" for i in face) for face in chosen)
+        d = "".join(f"M{way}z" for way in ways)
+        # The stroke covers the hairlines that a browser leaves between neighbours.
+        yield element("path", d=d, fill=colour, stroke=colour, stroke_width=0.5)
 
 
 def _faces_of(trace: Any) -> np.ndarray:

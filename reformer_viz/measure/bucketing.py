@@ -8,12 +8,31 @@ import numpy as np
 from jaxtyping import Bool, Int, Int8
 
 from reformer_core.bucketing import BucketPlan, Window, plan_chunks
+from reformer_viz.measure.bucket_load import mates_seen
 
 HIDDEN, SEEN, LOST, ELSEWHERE, FOUND = range(5)
 """What a round makes of a pair: it hides it; sees it; loses it, two tokens of one bucket, to the
 window; hides it while another round sees it; loses it while another round sees it."""
 
+MOST_PAIRWISE = 1024
+"""Of longer sequences pictures show pairs in bins, not one by one."""
+
+SEVERAL = -1
+"""Instead of a bucket, where a bin holds none or several."""
+
 _POSITIONS_IN_A_SENTENCE = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BinnedPairs:
+    """Who sees whom where neighbours share a cell: rows are queries, columns are keys."""
+
+    seen: Int[np.ndarray, "cells cells"]
+    """How many of a cell's pairs the round sees."""
+    bucket: Int[np.ndarray, "cells cells"]
+    """The bucket of the queries that see something there: SEVERAL where they differ or see none."""
+    elsewhere: Bool[np.ndarray, "cells cells"]
+    """Whether other rounds see pairs there that this one hides."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,10 +58,6 @@ class Bucketing:
     mates_seen: Int[np.ndarray, " rounds"]
     mates_lost: Int[np.ndarray, " rounds"]
     """The pairs of one bucket that are too far apart in sorted order for the window."""
-    mates_found: Int[np.ndarray, " rounds"]
-    """Those of `mates_lost` that another round sees."""
-    seen_by_any: int
-    """The pairs that at least one round sees, each counted once."""
     possible: int
     """All pairs: what full attention sees."""
     n_buckets: int
@@ -71,6 +86,16 @@ class Bucketing:
         """Which tokens are not padding."""
         return np.ones(self.length, dtype=bool) if self.padding is None else ~self.padding
 
+    @property
+    def mates_found(self) -> Int[np.ndarray, " rounds"]:
+        """Those of `mates_lost` that another round sees."""
+        return self._across_rounds[0]
+
+    @property
+    def seen_by_any(self) -> int:
+        """The pairs that at least one round sees, each counted once."""
+        return self._across_rounds[1]
+
     def check_round(self, round: int) -> None:
         """Refuse a round that was not measured."""
         if not 0 <= round < self.n_rounds:
@@ -98,10 +123,52 @@ class Bucketing:
         flat = kinds.reshape(-1)
         by_any = self._seen_by_any
         flat[by_any] = np.where(flat[by_any] == LOST, FOUND, ELSEWHERE)
-        flat[_pairs_seen(self.order[round], self.first[round], self.last[round], self.causal)] = (
-            SEEN
-        )
+        query, key = self._pairs(round)
+        kinds[query, key] = SEEN
         return kinds
+
+    def kinds_for(self, round: int, token: int) -> Int8[np.ndarray, " length"]:
+        """Say of every key what a round makes of the pair with one query: a row of `kinds`."""
+        self.check_round(round)
+        self.check_token(token)
+        position = np.arange(self.length)
+        allowed = position < token if self.causal else position != token
+        if not self.real[token]:
+            return np.full(self.length, HIDDEN, dtype=np.int8)
+        mates = allowed & self.real & (self.buckets[round] == self.buckets[round, token])
+        seen = [allowed & self._sees(each, token, position) for each in range(self.n_rounds)]
+        by_any = np.any(seen, axis=0)
+        kinds = np.where(mates, np.where(by_any, FOUND, LOST), np.where(by_any, ELSEWHERE, HIDDEN))
+        return np.where(seen[round], SEEN, kinds).astype(np.int8)
+
+    def binned(self, round: int, in_sorted_order: bool, cells: int) -> BinnedPairs:
+        """Count a round's pairs in a square of cells x cells, straight from the runs.
+
+        Rows are queries and columns keys, by slot or by position. Builds no length x length.
+        """
+        self.check_round(round)
+        if not 1 <= cells <= self.length:
+            raise ValueError(
+                f"cells must be in 1..{self.length}, got {cells}: a cell holds at least one token"
+            )
+        place = self.slot[round] if in_sorted_order else np.arange(self.length)
+        cell = place.astype(np.int64) * cells // self.length
+        shape = cells, cells
+        query, key = self._pairs(round)
+        at = cell[query] * cells + cell[key]
+        lowest, highest = np.full(cells * cells, self.n_buckets), np.full(cells * cells, -1)
+        np.minimum.at(lowest, at, self.buckets[round, query])
+        np.maximum.at(highest, at, self.buckets[round, query])
+        elsewhere = np.zeros(cells * cells, dtype=bool)
+        for other in set(range(self.n_rounds)) - {round}:
+            query, key = self._pairs(other)
+            hidden = ~self._sees(round, query, key)
+            elsewhere[cell[query[hidden]] * cells + cell[key[hidden]]] = True
+        return BinnedPairs(
+            seen=np.bincount(at, minlength=cells * cells).reshape(shape),
+            bucket=np.where(lowest == highest, lowest, SEVERAL).reshape(shape),
+            elsewhere=elsewhere.reshape(shape),
+        )
 
     def runs(self, round: int) -> list[tuple[int, int, int]]:
         """List a round's non-empty buckets in sorted order: bucket, first slot, last slot."""
@@ -128,8 +195,36 @@ class Bucketing:
 
     @cached_property
     def _seen_by_any(self) -> Int[np.ndarray, " pairs"]:
-        rounds = zip(self.order, self.first, self.last, strict=True)
-        return np.unique(np.concatenate([_pairs_seen(*round, self.causal) for round in rounds]))
+        pairs = [self._pairs(round) for round in range(self.n_rounds)]
+        return np.unique(np.concatenate([query * self.length + key for query, key in pairs]))
+
+    def _pairs(self, round: int) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+        """List the queries and keys of the pairs that a round sees."""
+        return pairs_seen(self.order[round], self.first[round], self.last[round], self.causal)
+
+    def _sees(self, round: int, query, key):
+        """Say whether a round sees pairs that are in the right order: three comparisons a pair."""
+        slot, slot_of_key = self.slot[round], self.slot[round, key]
+        first, last = self.first[round, slot], self.last[round, slot]
+        return (first[query] <= slot_of_key) & (slot_of_key <= last[query])
+
+    @cached_property
+    def _across_rounds(self) -> tuple[Int[np.ndarray, " rounds"], int]:
+        """Count the pairs that rounds find for each other, and those that any of them sees.
+
+        A pair counts in the first round that sees it, which the plans themselves answer.
+        """
+        found, by_any = np.zeros(self.n_rounds, dtype=np.int64), 0
+        for round in range(self.n_rounds):
+            query, key = self._pairs(round)
+            for earlier in range(round):
+                fresh = ~self._sees(earlier, query, key)
+                query, key = query[fresh], key[fresh]
+            by_any += len(query)
+            for other in set(range(self.n_rounds)) - {round}:
+                mates = self.buckets[other, query] == self.buckets[other, key]
+                found[other] += (mates & ~self._sees(other, query, key)).sum()
+        return found, by_any
 
     def _overall(self) -> str:
         padded = int((~self.real).sum())
@@ -138,10 +233,10 @@ class Bucketing:
             window = f"chunks of {self.chunk_length:,}"
         else:
             reach = self.chunk_length * (self.chunks_before + self.chunks_after)
-            window = f"a sliding window of {_count(reach, 'slot')}"
+            window = f"a sliding window of {count(reach, 'slot')}"
         return (
-            f"{_count(self.length, 'token')}{padding}, {_count(self.n_buckets, 'bucket')}, "
-            f"{_count(self.n_rounds, 'round')}, {window}."
+            f"{count(self.length, 'token')}{padding}, {count(self.n_buckets, 'bucket')}, "
+            f"{count(self.n_rounds, 'round')}, {window}."
         )
 
     def _of_round(self, round: int) -> str:
@@ -149,28 +244,18 @@ class Bucketing:
         seen, lost = int(self.mates_seen[round]), int(self.mates_lost[round])
         across = "" if self.within_bucket else f" It sees {self.seen[round]:,} across buckets."
         return (
-            f"Round {round}: buckets hold {sizes.min():,} to {_count(int(sizes.max()), 'token')}. "
-            f"Of {_count(seen + lost, 'pair')} in one bucket, the round sees {seen:,} and loses "
+            f"Round {round}: buckets hold {sizes.min():,} to {count(int(sizes.max()), 'token')}. "
+            f"Of {count(seen + lost, 'pair')} in one bucket, the round sees {seen:,} and loses "
             f"{lost:,} to the window; other rounds see {self.mates_found[round]:,} of those."
             f"{across} Together the rounds see {self.seen_by_any:,} of "
-            f"{_count(self.possible, 'pair')}."
+            f"{count(self.possible, 'pair')}."
         )
 
     def _of_token(self, round: int, token: int) -> str:
-        name = "" if self.labels is None else f" “{self.labels[token]}”"
-        slot = int(self.slot[round, token])
         if not self.real[token]:
+            name = name_in_words(self.labels, token)
             return f"Token {token:,}{name} is padding: it sees nobody, and nobody sees it."
-        kinds = self.kinds(round)[token]
-        seen, lost = np.flatnonzero(kinds == SEEN), np.flatnonzero(np.isin(kinds, (LOST, FOUND)))
-        found, more = int((kinds == FOUND).sum()), int((kinds == ELSEWHERE).sum())
-        sees = f"sees {_count(len(seen), 'token')}{_listed(seen)}" if len(seen) else "sees nobody"
-        return (
-            f"Round {round}: token {token:,}{name} is in bucket "
-            f"{self.buckets[round, token]:,}, slot {slot:,}, chunk {slot // self.chunk_length:,}. "
-            f"It {sees}, and loses {len(lost):,} of its bucket to the window{_listed(lost)}. "
-            f"Other rounds see {found:,} of the lost, and {more:,} of other buckets."
-        )
+        return token_in_words(self, self.kinds_for(round, token), round, token)
 
 
 def measure_bucketing(
@@ -201,6 +286,11 @@ def measure_bucketing(
     whole_window = plan_chunks(plan.buckets, **{**plan.rule(), "within_bucket": False})
     real = np.ones(length, dtype=bool) if padding is None else ~padding
     sizes = np.stack([np.bincount(row[real], minlength=plan.n_buckets) for row in buckets])
+    mates = mates_seen(sizes, buckets, order, first, last, plan.causal).sum(1)
+    seen = mates
+    if not plan.within_bucket:
+        rounds = zip(order, first, last, strict=True)
+        seen = np.array([len(pairs_seen(*round, plan.causal)[0]) for round in rounds])
     return Bucketing(
         buckets=buckets,
         order=order,
@@ -210,8 +300,10 @@ def measure_bucketing(
         window_first=of_head(whole_window.first)[0],
         window_last=of_head(whole_window.last)[0],
         sizes=sizes,
-        **_count_pairs(buckets, order, slot, first, last, sizes, plan.causal),
-        possible=_pairs_among(int(real.sum()), plan.causal),
+        seen=seen,
+        mates_seen=mates,
+        mates_lost=pairs_among(sizes, plan.causal).sum(1) - mates,
+        possible=pairs_among(int(real.sum()), plan.causal),
         n_buckets=plan.n_buckets,
         chunk_length=plan.chunk_length,
         chunks_before=plan.chunks_before,
@@ -224,55 +316,44 @@ def measure_bucketing(
     )
 
 
-def _count_pairs(
-    buckets: Int[np.ndarray, "rounds length"],
-    order: Int[np.ndarray, "rounds length"],
-    slot: Int[np.ndarray, "rounds length"],
-    first: Int[np.ndarray, "rounds length"],
-    last: Int[np.ndarray, "rounds length"],
-    sizes: Int[np.ndarray, "rounds n_buckets"],
-    causal: bool,
-) -> dict:
-    """Count the pairs that each round sees, loses, and finds again in another round.
+def token_in_words(data, kinds: Int8[np.ndarray, " length"], round: int, token: int) -> str:
+    """Say where a token is, and what a round makes of its pairs: `kinds`, a code for every key.
 
-    Lists the pairs that some round sees, never all length x length of them.
+    `data` is a `Bucketing`, or what has its buckets, slots, chunk length and labels.
     """
-    per_round = [_pairs_seen(*round, causal) for round in zip(order, first, last, strict=True)]
-    by_any = np.unique(np.concatenate(per_round))
-    query, key = np.divmod(by_any, buckets.shape[1])
-    seen, mates_seen, mates_lost, mates_found = [], [], [], []
-    for round, pairs in enumerate(per_round):
-        mates = buckets[round, query] == buckets[round, key]
-        shown = np.isin(by_any, pairs, assume_unique=True)
-        seen.append(len(pairs))
-        mates_seen.append(int((mates & shown).sum()))
-        mates_found.append(int((mates & ~shown).sum()))
-        mates_lost.append(int(_pairs_among(sizes[round], causal).sum()) - mates_seen[-1])
-    return {
-        "seen": np.array(seen),
-        "mates_seen": np.array(mates_seen),
-        "mates_lost": np.array(mates_lost),
-        "mates_found": np.array(mates_found),
-        "seen_by_any": len(by_any),
-    }
+    slot = int(data.slot[round, token])
+    seen, lost = np.flatnonzero(kinds == SEEN), np.flatnonzero(np.isin(kinds, (LOST, FOUND)))
+    found, more = int((kinds == FOUND).sum()), int((kinds == ELSEWHERE).sum())
+    sees = f"sees {count(len(seen), 'token')}{listed(seen)}" if len(seen) else "sees nobody"
+    return (
+        f"Round {round}: token {token:,}{name_in_words(data.labels, token)} is in bucket "
+        f"{data.buckets[round, token]:,}, slot {slot:,}, chunk {slot // data.chunk_length:,}. "
+        f"It {sees}, and loses {len(lost):,} of its bucket to the window{listed(lost)}. "
+        f"Other rounds see {found:,} of the lost, and {more:,} of other buckets."
+    )
 
 
-def _pairs_seen(
+def name_in_words(labels: tuple[str, ...] | None, token: int) -> str:
+    """Return a token's label in quotes after a blank, or nothing without labels."""
+    return "" if labels is None else f" “{labels[token]}”"
+
+
+def pairs_seen(
     order: Int[np.ndarray, " length"],
     first: Int[np.ndarray, " length"],
     last: Int[np.ndarray, " length"],
     causal: bool,
-) -> Int[np.ndarray, " pairs"]:
-    """List the pairs that a round's runs show, each as the number query * length + key."""
+) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+    """List the queries and the keys of the pairs that a round's runs show."""
     widths = np.maximum(last - first + 1, 0).astype(np.int64)
     query = np.repeat(order, widths)
     place_in_run = np.arange(widths.sum()) - np.repeat(np.cumsum(widths) - widths, widths)
     key = order[np.repeat(first, widths) + place_in_run]
     allowed = key < query if causal else key != query
-    return (query * len(order) + key)[allowed]
+    return query[allowed], key[allowed]
 
 
-def _pairs_among(n_tokens, causal: bool):
+def pairs_among(n_tokens, causal: bool):
     """Count the pairs that so many tokens make: ordered ones, or with `causal` half of them."""
     ordered = n_tokens * (n_tokens - 1)
     return ordered // 2 if causal else ordered
@@ -283,11 +364,12 @@ def _check_index(name: str, index: int, size: int) -> None:
         raise ValueError(f"{name} must be in 0..{size - 1}, got {index}: the plan has {size}")
 
 
-def _count(number: int, what: str) -> str:
+def count(number: int, what: str) -> str:
+    """Write a number of things, one or many."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
-def _listed(positions: Int[np.ndarray, " some"]) -> str:
+def listed(positions: Int[np.ndarray, " some"]) -> str:
     """List positions in brackets, the first few of many."""
     if not len(positions):
         return ""

@@ -14,7 +14,7 @@ from reformer_core.attention.operation import implementation
 from reformer_core.attention.rule import Rule
 from reformer_core.bucketing import BucketPlan, Window, plan_chunks
 from reformer_core.hashing import Buckets, draw_rotations, hash_generator, hash_vectors
-from reformer_viz.measure.collision import collision_probability
+from reformer_viz.measure.collisions import collision_probabilities
 
 # How many scores exist at once, so that memory grows with the length and not with its square.
 _SCORES_AT_ONCE = 1 << 22
@@ -455,7 +455,7 @@ def _expected(
     full: FullLook, n_buckets: Buckets, rounds: Int[np.ndarray, " rounds"]
 ) -> Float[np.ndarray, "heads rounds"]:
     """Average 1 - (1 - p)^n over every query's top keys."""
-    missed = 1 - collision_probability(full.angle, n_buckets)
+    missed = 1 - collision_probabilities(np.rad2deg(full.angle), n_buckets)
     real = full.real.cpu().numpy()
     n_keys = np.maximum(real.sum(-1), 1)
     shares = [((1 - missed**n) * real).sum(-1) / n_keys for n in rounds]

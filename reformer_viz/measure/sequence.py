@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from reformer_core.hashing import draw_rotations, hash_generator, hash_vectors
+from reformer_viz.measure.hashing import Hash, apply_hash
 
 N_KINDS, D_HEAD = 8, 16
 
@@ -35,27 +36,47 @@ class VectorSequence:
         `noise` is the length of what is added, as a share of the vector's own, on average. More
         noise pushes a token further the same way, more rounds leave the earlier rounds as they are.
         """
-        n_heads, _, d_head = self.vectors.shape
-        if not 0 <= head < n_heads:
-            raise ValueError(f"head must be in 0..{n_heads - 1}, got {head}: there are {n_heads}")
         if n_hashes < 1:
             raise ValueError(f"n_hashes must be at least 1, got {n_hashes}")
-        clean, push = self.vectors[None, [head]], self.push[None, [head]]
-        noisy = clean + noise * clean.norm(dim=-1, keepdim=True) * push
         rotations = [
-            draw_rotations(1, 1, d_head, n_buckets, hash_generator(seed, round, draw))
+            self.rotations(n_buckets=n_buckets, seed=seed, round=round, draw=draw)
             for round in range(n_hashes)
         ]
+        noisy = self.noisy(head=head, noise=noise)[None, None]
         return hash_vectors(noisy, torch.cat(rotations, dim=1), n_buckets)
 
+    def hash_by(
+        self, hash: Hash, *, head: int, noise: float | int, n_buckets: int | None = None
+    ) -> tuple[Int[Tensor, "1 1 rounds length"], int]:
+        """Hash one head's vectors, after adding noise, with the reader's own function.
 
-def make_sequence(n_tokens: int, seed: int) -> VectorSequence:
+        Returns the buckets and how many there are.
+        """
+        return apply_hash(hash, self.noisy(head=head, noise=noise)[None, None], n_buckets)
+
+    def noisy(self, *, head: int, noise: float | int) -> Float[Tensor, "length d_head"]:
+        """Return one head's vectors after adding noise: `noise` times their own length."""
+        n_heads = len(self.vectors)
+        if not 0 <= head < n_heads:
+            raise ValueError(f"head must be in 0..{n_heads - 1}, got {head}: there are {n_heads}")
+        clean = self.vectors[head]
+        return clean + noise * clean.norm(dim=-1, keepdim=True) * self.push[head]
+
+    def rotations(
+        self, *, n_buckets: int, seed: int, round: int, draw: int
+    ) -> Float[Tensor, "1 1 d_head half_buckets"]:
+        """Draw one round's directions, the same for the same three numbers."""
+        d_head = self.vectors.shape[-1]
+        return draw_rotations(1, 1, d_head, n_buckets, hash_generator(seed, round, draw))
+
+
+def make_sequence(n_tokens: int, seed: int, d_head: int = D_HEAD) -> VectorSequence:
     """Make a word of random letters and say it twice; every letter is one direction."""
     if n_tokens < 1:
         raise ValueError(f"n_tokens must be at least 1, got {n_tokens}")
     generator = torch.Generator().manual_seed(seed)
     letters = torch.nn.functional.normalize(
-        torch.randn(N_KINDS, D_HEAD, generator=generator), dim=-1
+        torch.randn(N_KINDS, d_head, generator=generator), dim=-1
     )
     word = torch.randint(N_KINDS, ((n_tokens + 1) // 2,), generator=generator)
     text = word.repeat(2)[:n_tokens]
@@ -66,7 +87,7 @@ def make_sequence(n_tokens: int, seed: int) -> VectorSequence:
         labels=tuple("ABCDEFGH"[letter] for letter in text),
         origin=(
             f"Made-up data, no model: a word of {len(word):,} letters said twice. Each of the "
-            f"letters A to H is one random direction in {D_HEAD} dimensions; noise is added to "
+            f"letters A to H is one random direction in {d_head} dimensions; noise is added to "
             f"every token."
         ),
     )
@@ -98,10 +119,7 @@ def take_sequence(
         vectors=vectors,
         push=_pushes(vectors, torch.Generator().manual_seed(seed)),
         labels=None if labels is None else tuple(labels),
-        origin=(
-            f"Given vectors: {length:,} tokens of {d_head:,} numbers, heads: {heads:,}. Hashed "
-            f"with random rotations drawn here."
-        ),
+        origin=(f"Given vectors: {length:,} tokens of {d_head:,} numbers, heads: {heads:,}."),
     )
 
 

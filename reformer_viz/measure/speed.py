@@ -230,6 +230,10 @@ class SpeedReading:
         place = self.measurement.round_of(self.n_hashes)
         return self.measurement.values(self.what, self.backward)[:, place]
 
+    def shows(self, contestant: Contestant) -> bool:
+        """Say whether a contestant is of interest: of the bound, only the time is."""
+        return self.what != "bytes" or contestant.kind != "bound"
+
     def describe(self) -> str:
         """Read out what everybody needed at the greatest length that was measured."""
         values = self.values()
@@ -241,7 +245,7 @@ class SpeedReading:
                 for contestant, value in zip(
                     self.measurement.contestants, values[:, at], strict=True
                 )
-                if np.isfinite(value)
+                if np.isfinite(value) and self.shows(contestant)
             ]
             return (
                 f"{self.measurement.lengths[at]:,} tokens in {in_rounds(self.n_hashes)}, {unit} of "

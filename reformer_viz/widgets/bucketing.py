@@ -2,29 +2,27 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
-from ipywidgets import BoundedIntText, Button, FloatSlider, IntSlider, Widget
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from reformer_core.bucketing import plan_chunks
 from reformer_viz import style
 from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.bucketing_svg import draw_svg
 from reformer_viz.measure.bucketing import Bucketing, measure_bucketing
-from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
+from reformer_viz.measure.hashing import Hash
 from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
+from reformer_viz.widgets.plan_source import PlanSource
 
-MOST_TOKENS = 2048
-"""The longest sequence that a page draws: it looks at every pair of tokens."""
+MOST_TOKENS = 16_384
+"""The longest sequence that a page draws: it looks at every pair that some round sees."""
 
+DEFAULT_BUCKETS = 8
 DEFAULT_NOISE, DEFAULT_SEED = 0.4, 152
 """A draw in which buckets differ in size and one is too large for its window, as in real use."""
 
-_STYLE = {"description_width": "92px"}
 _LAST_STEP = 4  # of bucketing_view.js: everything is drawn
 
 
@@ -32,11 +30,12 @@ def explore_bucketing(
     vectors: Tensor | np.ndarray | None = None,
     *,
     n_tokens: int = 64,
-    n_buckets: int = 8,
+    n_buckets: int | None = None,
     n_hashes: int = 4,
     chunk_length: int = 8,
     noise: float | int | None = None,
     labels: Iterable[str] | None = None,
+    hash: Hash | None = None,
     seed: int = DEFAULT_SEED,
     causal: bool = True,
     rotations: int = 0,
@@ -52,46 +51,43 @@ def explore_bucketing(
     and `rule` are those of `plan_chunks`. `rotations` numbers the random directions, `head` is of
     yours, and `place` is where the reader stands.
 
+    `hash` is a function of your own from vectors "batch heads length d_head" to whole numbers,
+    "batch heads rounds length" or "batch heads length" (`reformer_viz.measure.hashing.Hash`). It
+    takes the place of random rotations, and says how many rounds there are, and how many buckets
+    unless `n_buckets` does.
+
     Hashing stays in the kernel, with random numbers of its own: no model and no global state is
     touched, so that one may look while a cell trains. What the window shows is answered in the
     page. What cannot be shown is a sentence in the picture's place.
     """
+    source = PlanSource(
+        vectors=vectors,
+        n_tokens=n_tokens,
+        labels=None if labels is None else list(labels),
+        hash=hash,
+        n_buckets=n_buckets,
+        seed=seed,
+        causal=causal,
+        rule=rule,
+        most_tokens=MOST_TOKENS,
+    )
 
-    @cache
-    def sequence() -> VectorSequence:
-        if vectors is None:
-            return make_sequence(n_tokens, seed)
-        return take_sequence(vectors, seed, labels)
-
-    def measure(*, chunk_length: int, rotations: int, head: int = 0, **hashing) -> Bucketing:
-        _check_length(sequence().vectors.shape[1])
-        buckets = sequence().hash(head=head, seed=seed, draw=rotations, **hashing)
-        plan = plan_chunks(
-            buckets,
-            n_buckets=hashing["n_buckets"],
-            chunk_length=chunk_length,
-            causal=causal,
-            **rule,
-        )
-        return measure_bucketing(plan, labels=sequence().labels)
+    def measure(**chosen) -> Bucketing:
+        return measure_bucketing(source.plan(**chosen), labels=source.sequence.labels)
 
     if noise is None:
         noise = 0.0 if vectors is not None else DEFAULT_NOISE
-    labels = None if labels is None else list(labels)
-    controls = _controls(n_buckets, n_hashes, chunk_length, noise, rotations)
-    if vectors is not None and vectors.ndim == 3 and len(vectors) > 1:
-        controls["head"] = _number("head", head, 0, len(vectors) - 1)
-    return Panel(
-        BucketingView(lambda: sequence().origin),
-        measure,
-        controls,
-        {"round": 0, "token": None, "step": _LAST_STEP, **(place or {})},
-        Call(
-            explore_bucketing,
-            {"vectors": vectors, "n_tokens": n_tokens, "labels": labels, "seed": seed}
-            | {"causal": causal, **rule},
-        ),
+    controls = source.controls(
+        n_buckets=DEFAULT_BUCKETS if n_buckets is None else n_buckets,
+        n_hashes=n_hashes,
+        chunk_length=chunk_length,
+        noise=noise,
+        rotations=rotations,
+        head=head,
     )
+    place = {"round": 0, "token": None, "step": _LAST_STEP, **(place or {})}
+    view = BucketingView(lambda: source.origin)
+    return Panel(view, measure, controls, place, Call(explore_bucketing, source.given))
 
 
 @dataclass(frozen=True)
@@ -142,51 +138,3 @@ class BucketingView:
 def _nearest(index: int, size: int) -> int:
     """Keep the reader's place when the data became smaller, as the page does."""
     return max(0, min(size - 1, index))
-
-
-def _check_length(length: int) -> None:
-    if length > MOST_TOKENS:
-        raise ValueError(
-            f"the explorer draws at most {MOST_TOKENS:,} tokens, got {length:,}: give it a part, "
-            f"such as vectors[..., :{MOST_TOKENS}, :]"
-        )
-
-
-def _controls(
-    n_buckets: int, n_hashes: int, chunk_length: int, noise: float | int, rotations: int
-) -> dict[str, Widget]:
-    controls = {
-        "n_buckets": _slider("buckets", n_buckets, 2, 32, step=2),
-        "n_hashes": _slider("rounds", n_hashes, 1, 8),
-        "chunk_length": _slider("chunk length", chunk_length, 2, 32),
-        "noise": FloatSlider(
-            description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=_STYLE
-        ),
-        "rotations": _number("rotations", rotations, 0, 9999),
-    }
-    again = Button(description="New rotations", tooltip="Hash with other random directions")
-
-    def draw_again(_: Button) -> None:
-        controls["rotations"].value += 1
-
-    again.on_click(draw_again)
-    return {**controls, "new_rotations": again}
-
-
-def _slider(description: str, value: int, low: int, high: int, step: int = 1) -> IntSlider:
-    """Make a slider that reaches its first value, also one that no plan can be made of."""
-    low, high = min(low, value), max(high, value)
-    return IntSlider(
-        description=description, value=value, min=low, max=high, step=step, style=_STYLE
-    )
-
-
-def _number(description: str, value: int, low: int, high: int) -> BoundedIntText:
-    return BoundedIntText(
-        description=description,
-        value=value,
-        min=low,
-        max=high,
-        style=_STYLE,
-        layout={"width": "180px"},
-    )

@@ -2,13 +2,14 @@
 // Its words are those of `describe` in plan_view.js, which are those of `Bucketing.describe`.
 
 import {
-  describe, dial, kindsOf, make, openPage, painter, planRound, ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
+  binned, describe, dial, kindsFor, kindsOf, make, openPage, painter, planRound,
+  ELSEWHERE, FOUND, HIDDEN, LOST, MOST_PAIRWISE, SEEN, SEVERAL,
 } from './plan_view.js';
 
 // ---- The picture ---------------------------------------------------------------------------
 
 const STEPS = ['tokens', 'hash', 'sort', 'cut', 'look'];
-const [TOKENS, , SORT, CUT, LOOK] = STEPS.keys();
+const [TOKENS, HASH, SORT, CUT, LOOK] = STEPS.keys();
 const WHAT = [
   'the sequence, in reading order',
   'every token falls into a bucket',
@@ -16,15 +17,21 @@ const WHAT = [
   'cut the sorted row into chunks',
   'point at a token, or use the arrow keys, to see what it may look at',
 ];
-const ROW = 24, READING = 6, SORTED = 150, HEIGHT = 226, NAMES = 92; // pixels, in the upper canvas
+const ROW = 24, NAMES = 92; // pixels, in the upper canvas
 const TITLE = 22, SQUARE = 400, BETWEEN = 32; // pixels, in the lower one
+const MOST_CELLS = 1200, MOST_WAYS = 512, MOST_ROWS = 200; // of more tokens some are drawn or listed
+
+// How high things stand in the upper canvas. A few tokens have room for every number.
+const levels = room => (room >= 36
+  ? { numbers: true, reading: 20, ways: 66, sorted: 174, chunks: 238, height: 286 }
+  : { numbers: false, reading: 6, ways: 33, sorted: 150, chunks: 178, height: 226 });
 
 // Where things stand in the upper canvas: a cell's width, and its left edge by position or slot.
 function layout(width, n, chunk_length) {
   const left = width < 560 ? 0 : NAMES, room = width - left - 2, chunks = Math.ceil(n / chunk_length);
   const gap = Math.min(10, (0.25 * room) / chunks), one = room / n, two = (room - gap * (chunks - 1)) / n;
   return {
-    left, one, two,
+    left, one, two, y: levels(one),
     reading: i => left + i * one,
     sorted: (s, cut) => (cut ? left + s * two + Math.floor(s / chunk_length) * gap : left + s * one),
   };
@@ -40,27 +47,56 @@ function poseOf(view, width) {
 
 // The upper canvas: both rows of tokens, the ways between them, and what the chosen token may see.
 function drawStrips(canvas, view, pose) {
-  const { data, plan, kinds, token, step } = view, n = plan.slot.length, width = canvas.clientWidth;
+  const { data, plan, row, token, step } = view, n = plan.slot.length, width = canvas.clientWidth;
+  const at = layout(width, n, data.chunk_length), { height } = at.y;
   const chosen = token !== null && step === LOOK, down = pose[n], wide = pose[n + 1];
   const scene = {
-    ...view, ...painter(canvas, width, HEIGHT), n, pose, chosen, wide,
-    at: layout(width, n, data.chunk_length),
-    y: READING + (SORTED - READING) * down,
+    ...view, ...painter(canvas, width, height), n, pose, chosen, wide, at,
+    y: at.y.reading + (at.y.sorted - at.y.reading) * down,
     padded: i => !!data.padding?.[i],
-    kind: i => (!chosen || i === token ? SEEN : kinds[token * n + i]),
+    kind: i => (!chosen || i === token ? SEEN : row[i]),
     lost: i => scene.kind(i) === LOST || scene.kind(i) === FOUND,
     name(words, y) {
-      if (scene.at.left) scene.text(words, NAMES - 10, y, { align: 'right', alpha: 0.75 });
+      if (at.left) scene.text(words, NAMES - 10, y, { align: 'right', alpha: 0.75 });
     },
   };
-  scene.name('reading order', READING + ROW / 2);
-  for (let i = 0; i < n; i++) drawWay(scene, i);
-  for (let i = 0; i < n; i++) drawCell(scene, i, scene.at.reading(i), READING, scene.at.one);
-  if (step >= SORT) for (let i = 0; i < n; i++) drawCell(scene, i, pose[i], scene.y, wide);
+  const every = Math.ceil(n / MOST_CELLS), way = Math.ceil(n / MOST_WAYS), lit = [];
+  if (chosen) row.forEach((kind, i) => { if (kind !== HIDDEN || i === token) lit.push(i); });
+  const inRow = s => (down === 1 ? plan.order[s] : s);
+  scene.name('reading order', at.y.reading + ROW / 2);
+  for (let i = 0; i < n; i++) if (i % way === 0) drawWay(scene, i);
+  if (way > 1) for (const i of lit) drawWay(scene, i);
+  for (let i = 0; i < n; i += every) drawCell(scene, i, at.reading(i), at.y.reading, at.one * every);
+  if (step >= SORT) for (let s = 0; s < n; s += every) drawCell(scene, inRow(s), pose[inRow(s)], scene.y, wide * every);
+  if (every > 1)
+    for (const i of lit) {
+      drawCell(scene, i, at.reading(i), at.y.reading, Math.max(1.5, at.one));
+      drawCell(scene, i, pose[i], scene.y, Math.max(1.5, wide));
+    }
+  if (at.y.numbers) drawNumbers(scene, down === 1);
   if (step >= SORT && down === 1) drawBuckets(scene);
   if (step >= CUT && down === 1) drawChunks(scene);
   if (chosen) drawWindow(scene);
-  else scene.text(WHAT[step], scene.at.left, HEIGHT - 16, { align: 'left' });
+  else scene.text(WHAT[step], at.left, height - 16, { align: 'left' });
+}
+
+// The slots that a slot's occupant may see.
+const runOf = ({ first, last }, s) =>
+  (first[s] > last[s] ? '–' : first[s] === last[s] ? `${first[s]}` : `${first[s]}–${last[s]}`);
+
+// Every token's numbers: position and bucket at its place in the text, slot and run in the sorted row.
+function drawNumbers({ plan, buckets, step, pose, wide, n, at, padded, name, text }, arrived) {
+  const line = (words, y, from, of) => {
+    if (step < from) return;
+    name(words, y);
+    for (let i = 0; i < n; i++) text(of(i), (from < SORT ? at.reading(i) + at.one / 2 : pose[i] + wide / 2), y);
+  };
+  const { reading, sorted } = at.y;
+  line('position', reading - 10, TOKENS, i => `${i}`);
+  line('bucket', reading + ROW + 10, HASH, i => (padded(i) ? '–' : `${buckets[i]}`));
+  if (!arrived) return;
+  line('slot', sorted + ROW + 12, SORT, i => `${plan.slot[i]}`);
+  line('may see slots', sorted + ROW + 28, LOOK, i => runOf(plan, plan.slot[i]));
 }
 
 function drawCell(scene, i, x, y, room) {
@@ -68,8 +104,8 @@ function drawCell(scene, i, x, y, room) {
   const b = buckets[i], w = room > 5 ? room - 1 : room, padding = scene.padded(i);
   const filled = step > TOKENS && !padding && kind(i) === SEEN, colour = filled ? data.text_colours[b] : ink;
   if (step === TOKENS || padding) frame(x, y, w, ROW, ink, { alpha: 0.4, dash: padding ? [2, 2] : [] });
-  else if (scene.lost(i)) frame(x, y, w, ROW, data.colours[b], { weight: Math.min(2, w / 4) });
-  else fill(x, y, w, ROW, data.colours[b], filled ? 1 : 0.18);
+  else if (scene.lost(i) && w > 2) frame(x, y, w, ROW, data.colours[b], { weight: Math.min(2, w / 4) });
+  else fill(x, y, w, ROW, data.colours[b], filled ? 1 : scene.lost(i) ? 0.6 : 0.18);
   if (filled && data.hatched && b % 2) fill(x, y + ROW - 5, w, 2, colour, 0.8);
   const label = data.labels ? data.labels[i] : `${i}`, size = Math.min(12, Math.max(8, room - 1));
   if (room >= 8 && fits(label, w, size))
@@ -82,7 +118,7 @@ function drawCell(scene, i, x, y, room) {
 function drawWay(scene, i) {
   const { data, buckets, token, pose, at, wide, chosen, kind, pen, ink } = scene, lost = scene.lost(i);
   const from = at.reading(i) + at.one / 2, to = pose[i] + wide / 2;
-  const top = READING + ROW + 3, bottom = scene.y - 22;
+  const top = at.y.ways, bottom = scene.y - 22;
   if (bottom <= top || scene.padded(i)) return;
   Object.assign(pen, {
     strokeStyle: chosen && i === token ? ink : data.colours[buckets[i]],
@@ -97,31 +133,33 @@ function drawWay(scene, i) {
   pen.setLineDash([]);
 }
 
-function drawBuckets({ data, plan, buckets, pose, wide, n, padded, name, text, fits, fill }) {
-  name('bucket', SORTED - 14);
-  name('sorted order', SORTED + ROW / 2);
+function drawBuckets({ data, plan, buckets, pose, wide, n, at, padded, name, text, fits, fill }) {
+  const { sorted } = at.y;
+  name('bucket', sorted - 14);
+  name('sorted order', sorted + ROW / 2);
   const group = s => (padded(plan.order[s]) ? 'padding' : `${buckets[plan.order[s]]}`);
   for (let s = 0, end; s < n; s = end) {
     for (end = s + 1; end < n && group(end) === group(s); ) end++;
     const x = pose[plan.order[s]], w = pose[plan.order[end - 1]] + wide - x;
-    if (!padded(plan.order[s])) fill(x, SORTED - 6, w - 1, 3, data.colours[buckets[plan.order[s]]]);
-    if (fits(group(s), w)) text(group(s), x + w / 2, SORTED - 14);
+    if (!padded(plan.order[s])) fill(x, sorted - 6, Math.max(w - 1, w / 2), 3, data.colours[buckets[plan.order[s]]]);
+    if (fits(group(s), w)) text(group(s), x + w / 2, sorted - 14);
   }
 }
 
 function drawChunks({ data, at, wide, n, ink, name, text, fits, fill }) {
-  name('chunk', SORTED + ROW + 14);
+  const y = at.y.chunks;
+  name('chunk', y + 10);
   for (let s = 0, chunk = 0; s < n; s += data.chunk_length, chunk++) {
     const x = at.sorted(s, true), w = Math.min(data.chunk_length, n - s) * wide;
-    fill(x, SORTED + ROW + 4, w - 1, 1.5, ink, 0.6);
-    if (fits(`${chunk}`, w)) text(`${chunk}`, x + w / 2, SORTED + ROW + 14);
+    fill(x, y, Math.max(w - 1, w / 2), 1.5, ink, 0.6);
+    if (fits(`${chunk}`, w)) text(`${chunk}`, x + w / 2, y + 10);
   }
 }
 
 // What the chosen token's window covers, and in it what it may look at.
 function drawWindow({ plan, whole, token, at, wide, ink, name, fill, padded }) {
   if (padded(token)) return;
-  const y = HEIGHT - 16, s = plan.slot[token];
+  const y = at.y.height - 16, s = plan.slot[token];
   name('its window', y);
   for (const [{ first, last }, height, alpha] of [[whole, 10, 0.15], [plan, 4, 0.85]]) {
     const x = at.sorted(first[s], true), w = at.sorted(last[s], true) + wide - x - 1;
@@ -143,13 +181,18 @@ const placesOf = view => [view.plan.slot, view.plan.slot.map((_, i) => i)];
 function drawSquares(canvas, view) {
   const width = canvas.clientWidth, { size, unit, xs } = squares(width, view.buckets.length);
   const height = TITLE + size + 2, style = getComputedStyle(canvas);
-  const { pen, ink, frame } = painter(canvas, width, height, style);
+  const { pen, ink, frame, fill } = painter(canvas, width, height, style);
   const key = [view.round, view.step, width, ink, window.devicePixelRatio].join();
   if (view.still?.key !== key) view.still = { key, canvas: drawPairs(view, width, style) };
   pen.drawImage(view.still.canvas, 0, 0, width, height);
-  if (view.token === null || view.step < LOOK) return;
-  placesOf(view).forEach((place, k) =>
-    frame(xs[k] - 1, TITLE + place[view.token] * unit - 2, size + 2, unit + 3, ink, { weight: 1.5 }));
+  const { token, row } = view;
+  if (token === null || view.step < LOOK) return;
+  placesOf(view).forEach((place, k) => {
+    const y = TITLE + place[token] * unit;
+    frame(xs[k] - 1, y - 2, size + 2, unit + 3, ink, { weight: 1.5 });
+    if (!view.kinds)
+      row.forEach((kind, j) => { if (kind === SEEN) fill(xs[k] + place[j] * unit - 1, y - 2, 2, 5, ink); });
+  });
 }
 
 // All but the chosen token's row: painted once, and kept until something else changes.
@@ -164,6 +207,7 @@ function drawPairs(view, width, style) {
     frame(x, TITLE, size, size, ink, { alpha: 0.35 });
   });
   if (view.step < LOOK) return canvas;
+  if (!kinds) return drawBins(view, size, xs, { canvas, ink, fill });
   for (let s = 0; s < n; s++) {
     const left = edge(whole.first[s]), right = edge(whole.last[s] + 1);
     if (left < right) fill(left, TITLE + edge(s), right - left, edge(s + 1) - edge(s), ink, 0.1);
@@ -183,11 +227,45 @@ function drawPairs(view, width, style) {
   return canvas;
 }
 
+// Many pairs, in bins: the darker, the more; ink where several buckets share a bin. In sorted order
+// what a bucket loses is the tint of its block.
+function drawBins({ data, plans, round, plan, buckets, whole }, size, xs, { canvas, ink, fill }) {
+  const n = buckets.length, cells = Math.floor(size / 2), unit = size / cells, pen = canvas.getContext('2d');
+  const paint = (x, y, w, h, colour, alpha) => fill(xs[0] + x, TITLE + y, w, h, colour, alpha);
+  for (let c = 0; c < cells; c++) {
+    const [s, t] = [c, c + 1].map(edge => Math.ceil((edge * n) / cells)), left = whole.first[s];
+    paint((left * size) / n, c * unit, ((whole.last[t - 1] + 1 - left) * size) / n, unit, ink, 0.1);
+  }
+  for (let s = 0, end; s < n && !data.padding?.[plan.order[s]]; s = end) {
+    const b = buckets[plan.order[s]], mate = t => buckets[plan.order[t]] === b && !data.padding?.[plan.order[t]];
+    for (end = s + 1; end < n && mate(end); ) end++;
+    const [from, to] = [s, end].map(edge => (edge * size) / n);
+    pen.save();
+    pen.beginPath();
+    for (const [x, y] of [[from, from], data.causal ? [to, to] : [to, from], [to, to], [from, to]])
+      pen.lineTo(xs[0] + x, TITLE + y);
+    pen.clip();
+    paint(from, from, to - from, to - from, data.colours[b], 0.35);
+    pen.restore();
+  }
+  xs.forEach((x, k) => {
+    const { seen, bucket, elsewhere } = binned(plans, data, round, k === 0, cells);
+    const most = seen.reduce((a, b) => Math.max(a, b), 1);
+    seen.forEach((count, at) => {
+      const cell = [x + (at % cells) * unit, TITLE + Math.floor(at / cells) * unit, unit, unit];
+      if (k && elsewhere[at] && !count) fill(...cell, ink, 0.22);
+      const colour = bucket[at] === SEVERAL ? ink : data.colours[bucket[at]];
+      if (count) fill(...cell, colour, 0.25 + 0.75 * Math.sqrt(count / most));
+    });
+  });
+  return canvas;
+}
+
 // ---- Pointing --------------------------------------------------------------------------------
 
 function tokenInStrips(view, width, x, y) {
   const { data, plan, step } = view, n = plan.slot.length, at = layout(width, n, data.chunk_length);
-  if (step < SORT || y < (READING + SORTED) / 2) return Math.floor((x - at.left) / at.one);
+  if (step < SORT || y < (at.y.reading + at.y.sorted) / 2) return Math.floor((x - at.left) / at.one);
   let s = 0;
   while (s + 1 < n && at.sorted(s + 1, step >= CUT) <= x) s++;
   return plan.order[s];
@@ -221,15 +299,20 @@ const legend = () => {
     make('span', { textContent: 'rows look, columns are looked at' }));
 };
 
-function rowsOf({ data, plan, buckets, kinds }) {
-  const n = buckets.length, kindsFor = i => kinds.subarray(i * n, i * n + n);
-  const count = (i, ...wanted) => kindsFor(i).filter(kind => wanted.includes(kind)).length;
+// Of many tokens the table lists some, from the chosen one on.
+function rowsOf({ data, plans, plan, round, token, buckets }) {
+  const n = buckets.length, most = n > MOST_PAIRWISE ? MOST_ROWS : n;
+  const start = n > most ? Math.min(token ?? 0, n - most) : 0;
   return [
-    ['position', 'token', 'bucket', 'slot', 'chunk', 'sees', 'loses', 'seen by other rounds'],
-    ...buckets.map((b, i) => [
-      i, data.labels?.[i] ?? '', b, plan.slot[i], Math.floor(plan.slot[i] / data.chunk_length),
-      count(i, SEEN), count(i, LOST, FOUND), count(i, FOUND, ELSEWHERE),
-    ]),
+    ['position', 'token', 'bucket', 'slot', 'chunk', 'may see slots', 'sees', 'loses', 'seen by other rounds'],
+    ...Array.from({ length: most }, (_, k) => {
+      const i = start + k, s = plan.slot[i], kinds = kindsFor(plans, data, round, i);
+      const count = (...wanted) => kinds.filter(kind => wanted.includes(kind)).length;
+      return [
+        i, data.labels?.[i] ?? '', buckets[i], s, Math.floor(s / data.chunk_length), runOf(plan, s),
+        count(SEEN), count(LOST, FOUND), count(FOUND, ELSEWHERE),
+      ];
+    }),
   ];
 }
 
@@ -281,16 +364,19 @@ function bucketingIn(page) {
     place.step = inside(place.step, STEPS.length);
     if (!pointing) kept = place.token;
     if (view.round !== place.round) { // or the data are new
-      const kinds = kindsOf(view.plans, data, place.round);
-      Object.assign(view, { plan: view.plans[place.round], buckets: data.buckets[place.round], kinds });
+      const { round } = place, { plans } = view, buckets = data.buckets[round];
+      const kinds = buckets.length > MOST_PAIRWISE ? null : kindsOf(plans, data, round);
+      Object.assign(view, { plan: plans[round], buckets, kinds, words: describe(plans, data, round, null) });
     }
     Object.assign(view, place);
+    view.row = place.token === null ? null : kindsFor(view.plans, data, place.round, place.token);
     speak();
     animate();
   }
 
   function speak() {
-    const words = describe(view.plans, data, view.kinds, place.round, place.token);
+    const { round: r, token } = place;
+    const words = token === null ? view.words : describe(view.plans, data, r, token);
     matrix.ariaLabel = `Who sees whom. ${words}`;
     strips.ariaValueNow = place.token ?? 0;
     strips.ariaValueText = place.token === null ? 'no token chosen' : words;

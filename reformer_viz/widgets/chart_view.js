@@ -48,9 +48,9 @@ function chartIn(page) {
 
   function drawAlone({ chart: figure, templates, config }) {
     const { data, layout } = JSON.parse(figure), template = templates[+isDark(chart)];
-    drawn = { figure: make('div'), templates };
-    show(drawn.figure);
-    window.Plotly.newPlot(drawn.figure, data, { ...layout, template }, config);
+    drawn ??= { figure: make('div'), templates };
+    if (live.hidden) show(drawn.figure);
+    window.Plotly.react(drawn.figure, data, { ...layout, template }, config);
   }
 
   function redraw() { // another theme

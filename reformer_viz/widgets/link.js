@@ -31,7 +31,7 @@ function nameControl(node, control) {
 }
 
 async function modelOf(manager, id) {
-  for (let tries = 0; tries < 100; tries++) {
+  for (let tries = 0; tries < 400; tries++) {
     try {
       const model = await manager.get_model(id);
       if (model) return model;
@@ -56,17 +56,31 @@ export default {
     let speaker; // the page whose reader moved, which must not be told so
     const here = () => (context?.localPath ?? context?.path ?? '').replace(/^[^/]*:/, '');
 
+    // What takes longer to compute is asked for once the page has drawn the rest: while the reader
+    // moves a control, only the last of his questions is still worth an answer.
+    const update = page => {
+      page.update(model.get('data'));
+      page.arrive?.(model.get('late'));
+      const { version } = model.get('data');
+      if (version === undefined || version === model.get('wanted')) return;
+      model.set('wanted', version);
+      model.save_changes();
+    };
     const join = async root => {
       const page = root.__rx;
       if (!page || root.dataset.link === 'on' || !inNotebook(root, here())) return;
       const views = [];
       joined.set(root, views);
       root.dataset.link = 'on';
-      page.update(model.get('data'));
+      update(page);
       page.moved = place => {
         speaker = page;
         model.set('place', place);
         speaker = null;
+        model.save_changes();
+      };
+      page.scene = number => {
+        model.set('scene', number);
         model.save_changes();
       };
       const slot = root.querySelector('.rx-controls');
@@ -126,10 +140,19 @@ export default {
       joined.clear();
     };
     document.addEventListener('rx:mounted', scan);
-    model.on('change:data', () => { scan(); pages().forEach(page => page.update(model.get('data'))); });
-    model.on('change:place', () => {
-      for (const page of pages()) if (page !== speaker) page.go(model.get('place'));
-    });
+    // While the kernel follows to a scene, the page shows it already.
+    const settled = () => model.get('scene') === model.get('settled');
+    const pushData = () => {
+      scan();
+      if (settled()) pages().forEach(update);
+    };
+    const pushPlace = () => {
+      for (const page of settled() ? pages() : []) if (page !== speaker) page.go(model.get('place'));
+    };
+    model.on('change:data', pushData);
+    model.on('change:place', pushPlace);
+    model.on('change:late', () => pages().forEach(page => page.arrive?.(model.get('late'))));
+    model.on('change:settled', () => { pushData(); pushPlace(); });
     scan();
     return leave;
   },

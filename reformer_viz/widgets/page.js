@@ -9,14 +9,14 @@ export function painter(canvas, width, height, { color: ink, fontFamily } = getC
   canvas.height = Math.round(height * ratio);
   canvas.style.height = `${height}px`;
   pen.scale(ratio, ratio);
-  const font = size => { pen.font = `${size}px ${fontFamily}`; };
+  const font = (size, family = fontFamily) => { pen.font = `${size}px ${family}`; };
   return {
     pen, ink,
     fits: (words, room, size = 11) => (font(size), pen.measureText(words).width <= room),
-    text(words, x, y, { size = 11, align = 'center', alpha = 0.85, colour = ink } = {}) {
-      font(size);
+    text(words, x, y, { size = 11, align = 'center', alpha = 0.85, colour = ink, family, most } = {}) {
+      font(size, family);
       Object.assign(pen, { textAlign: align, textBaseline: 'middle', fillStyle: colour, globalAlpha: alpha });
-      pen.fillText(words, x, y);
+      pen.fillText(words, x, y, most); // more is condensed
     },
     fill(x, y, w, h, colour, alpha = 1) {
       Object.assign(pen, { fillStyle: colour, globalAlpha: alpha });
@@ -51,6 +51,9 @@ const CSS = `
 .rx-note{opacity:.8}
 .rx-code{user-select:all;overflow-wrap:anywhere}
 .rx-code:empty{display:none}
+.rx-scenes{display:flex;gap:12px;align-items:baseline;margin:4px 0}
+.rx-scenes strong{font-size:1.35em;font-weight:600;flex:1}
+.rx-root:fullscreen{background:var(--jp-layout-color1,Canvas);max-width:none;overflow:auto;padding:24px;font-size:17px}
 .rx-table{max-height:260px;overflow:auto}
 .rx-root table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 .rx-root td,.rx-root th{padding:1px 10px;text-align:right}
@@ -109,14 +112,51 @@ function copier(code) {
   return make('p', { className: 'rx-copy' }, button, ' ', shown);
 }
 
+const STEP = { ArrowRight: 1, PageDown: 1, ArrowLeft: -1, PageUp: -1 };
+
+// The bar of a scene list: its caption, and the ways on and back. `show(number)` is told where to.
+function sceneBar(scenes, root, show) {
+  let at = 0;
+  const caption = make('strong'), count = make('span');
+  const button = (textContent, ariaLabel, onclick) =>
+    make('button', { type: 'button', textContent, ariaLabel, onclick });
+  const back = button('◀', 'previous scene', () => go(at - 1));
+  const on = button('▶', 'next scene', () => go(at + 1));
+  const large = button('full screen', 'full screen', () => root.requestFullscreen?.());
+  const bar = make('div', { className: 'rx-scenes', role: 'group', ariaLabel: 'scenes' },
+    back, count, on, caption, large);
+  function label() {
+    caption.textContent = scenes[at].caption;
+    count.textContent = `${at + 1} of ${scenes.length}`;
+    back.ariaDisabled = at === 0;
+    on.ariaDisabled = at === scenes.length - 1;
+  }
+  function go(number) {
+    if (number < 0 || number >= scenes.length) return;
+    at = number;
+    label();
+    show(at);
+  }
+  // Arrow keys where nothing else wants them, and a clicker's keys anywhere.
+  function press(event) {
+    const mine = bar.contains(event.target) || event.target === document.body || event.target === root;
+    if (!STEP[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!mine && !event.key.startsWith('Page')) return;
+    event.preventDefault();
+    go(at + STEP[event.key]);
+  }
+  label();
+  return { bar, press, words: () => `Scene ${at + 1} of ${scenes.length}: ${scenes[at].caption}. ` };
+}
+
 // ---- The page --------------------------------------------------------------------------------
 
 // Put an explorer into `root`, which holds .rx-picture, .rx-controls and .rx-live. `build(page)` makes
 // its view, which has `nodes` to show, `place`, `update(data)`, `go(change)`, `rows()` for the data
 // table, and where it draws `canvases` and `redraw()`. A view shows `page.sentence`, `page.details` (the
 // table) and `page.caption` where it likes, and calls `page.say(words, place)` after every movement.
-// Returns what the kernel's side needs: `update(data)`, `go(place)`, `alone()`, and a hook `moved`
-// for it to set.
+// Returns what the kernel's side needs: `update(data)`, `go(place)`, `alone()`, `arrive(late)` for
+// numbers that come after the data that they belong to, and a hook `moved` for it to set.
 export function openPage(root, data, build) {
   if (root.__rx) return root.__rx;
   const asks = data.asks ?? [];
@@ -134,11 +174,14 @@ export function openPage(root, data, build) {
   };
   const view = build(page), copy = copier(() => codeOf(code, stands));
   const shown = make('div', {}, ...view.nodes, copy);
+  const scenes = data.scenes && sceneBar(data.scenes, root, showScene);
   const slot = root.querySelector('.rx-controls');
   root.querySelector('.rx-picture')?.remove();
   root.querySelector('.rx-live').replaceChildren(make('style', { textContent: CSS }), problem, shown, status);
+  if (scenes) root.prepend(scenes.bar);
 
   function alone() { // without a kernel, or not yet with one
+    if (!asks.length) return slot.replaceChildren();
     const textContent = `${asks.join(', ')}: the notebook changes these, once its cell has run`;
     slot.replaceChildren(make('p', { className: 'rx-note rx-late', textContent }));
   }
@@ -162,7 +205,7 @@ export function openPage(root, data, build) {
   function announce(words, place) { // to a screen reader and to the kernel, once the reader rests
     clearTimeout(timer);
     timer = setTimeout(() => {
-      status.textContent = words;
+      status.textContent = (scenes?.words() ?? '') + words;
       self.moved?.({ ...place });
     }, 400);
   }
@@ -171,10 +214,20 @@ export function openPage(root, data, build) {
     if (page.details.open && !page.blocked) table.replaceChildren(tableOf(view.rows()));
   }
 
-  root.onkeydown = event => event.stopPropagation(); // the notebook has its own use for these keys
+  function showScene(number) { // as it was stored; the kernel's controls follow, if there is one
+    update(data.scenes[number].data);
+    self.scene?.(number);
+  }
+
+  root.onkeydown = event => {
+    scenes?.press(event);
+    event.stopPropagation(); // the notebook has its own use for these keys
+  };
+  if (scenes) document.addEventListener('keydown', event => event.target === document.body && scenes.press(event));
   watchLooks(view.canvases ?? [], () => page.blocked || view.redraw());
   const go = change => { if (!page.blocked) view.go(change); };
-  const self = (root.__rx = { update, go, alone, place: view.place, view });
+  const arrive = late => { if (!page.blocked) view.arrive?.(late); };
+  const self = (root.__rx = { update, go, alone, arrive, place: view.place, view });
   alone();
   update(data);
   return self;

@@ -59,6 +59,14 @@ class ChartView(View, Protocol):
         """Return the chart as Plotly's `Figure`, of kinds of traces that `draw_still` draws."""
 
 
+@runtime_checkable
+class LateView(ScriptView, Protocol):
+    """A view some of whose numbers take longer: they follow when the page has drawn the rest."""
+
+    def ship_late(self, data: Any) -> dict:
+        """Return what follows, as JSON; its `version` will say which data it belongs to."""
+
+
 class Link(anywidget.AnyWidget):
     """Carry data from the kernel to the page, and the reader's place back.
 
@@ -71,6 +79,9 @@ class Link(anywidget.AnyWidget):
     data = traitlets.Dict().tag(sync=True)
     place = traitlets.Dict().tag(sync=True)
     controls = traitlets.List().tag(sync=True)
+    wanted = traitlets.Int(-1).tag(sync=True)
+    """The version of the data for which a page waits to hear the rest."""
+    late = traitlets.Dict().tag(sync=True)
     asked = traitlets.Bool().tag(sync=True)
     """Whether a page wants the live chart."""
     chart = traitlets.Unicode().tag(sync=True)
@@ -78,6 +89,10 @@ class Link(anywidget.AnyWidget):
     shown = traitlets.Bool().tag(sync=True)
     """Whether a page shows the live chart, so that it needs no picture."""
     dark = traitlets.Bool().tag(sync=True)
+    scene = traitlets.Int(-1).tag(sync=True)
+    """Where the reader of a scene list went last."""
+    settled = traitlets.Int(-1).tag(sync=True)
+    """The last scene that the kernel has followed to: until then the page knows better."""
 
 
 class Panel:
@@ -104,11 +119,13 @@ class Panel:
         self.data: Any = None
         self.problem: str | None = None
         self._view, self._measure, self._call = view, measure, call
+        self._version = 0
         self._chart = Chart() if hasattr(view, "plotly") else None
         # While a cell runs, callbacks run on a second thread.
         self._lock = threading.RLock()
         self._tickets = itertools.count()
         self._newest = next(self._tickets)
+        self._holds = False  # while several controls are moved as one
         self._link: Link | None = None
         self._first_place = dict(place)
         shipped = self._refresh()
@@ -121,6 +138,7 @@ class Panel:
         )
         for widget in (self._link, *self.controls.values()):
             _answer_while_cells_run(widget)
+        self._link.observe(self._send_late, "wanted")
         for control in self.controls.values():
             if control.has_trait("value"):
                 control.observe(self._changed, "value")
@@ -140,8 +158,24 @@ class Panel:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the controls say, and the reader's place."""
+        """What the controls say, and the reader's place. Assign to it, in part, to move both."""
         return {**self._values(), **self.place}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        unknown = [name for name in state if name not in self.state]
+        if unknown:
+            raise ValueError(f"a state has {', '.join(self.state)}, got {', '.join(unknown)}")
+        values = {name: value for name, value in state.items() if name in self.controls}
+        with self._lock:
+            self._holds = True
+            try:
+                for name, value in values.items():
+                    self.controls[name].value = value
+                self.place = {name: x for name, x in state.items() if name not in values}
+            finally:
+                self._holds = False
+            self._changed()
 
     @property
     def code(self) -> str:
@@ -169,15 +203,7 @@ class Panel:
     def save_html(self, path: str | pathlib.Path) -> pathlib.Path:
         """Write a page that shows the same, and needs neither a kernel nor a network."""
         with self._lock:
-            live = self._chart is not None and not self.problem
-            text = _PAGE.format(
-                title=escape(self._view.title),
-                library=f"<script>{_plotly_js()}</script>" if live else "",
-                body=self._html(self._chart.exported() if live else {}),
-            )
-        path = pathlib.Path(path)
-        path.write_text(text, "utf-8")
-        return path
+            return self._write(path, self._exported())
 
     def save_png(self, path: str | pathlib.Path) -> pathlib.Path:
         """Write the picture as PNG, for slides."""
@@ -204,6 +230,17 @@ class Panel:
         if _every_output_is_a_page():
             display(self._link)
 
+    def _exported(self) -> dict:
+        """Return what only an exported page has: a chart that the page draws by itself."""
+        return {} if self._chart is None or self.problem else self._chart.exported()
+
+    def _write(self, path: str | pathlib.Path, more: Mapping) -> pathlib.Path:
+        path = pathlib.Path(path)
+        library = f"<script>{_plotly_js()}</script>" if self._chart is not None else ""
+        title = escape(self._view.title)
+        path.write_text(_PAGE.format(title=title, library=library, body=self._html(more)), "utf-8")
+        return path
+
     def _save(self, path: str | pathlib.Path, form: str) -> pathlib.Path:
         path = pathlib.Path(path)
         metadata = {"Date": None} if form == "svg" else None
@@ -215,13 +252,19 @@ class Panel:
         controls = self.controls.items()
         return {name: control.value for name, control in controls if control.has_trait("value")}
 
-    def _changed(self, _change: object) -> None:
+    def _changed(self, _change: object = None) -> None:
         """Measure anew, unless something newer waits to be measured."""
+        if self._holds:
+            return
         self._newest = mine = next(self._tickets)
         with self._lock:
             if mine == self._newest:
                 self._link.data = self._refresh()
                 self._make_asked()
+
+    def refresh(self) -> None:
+        """Measure again what the controls say, and show it: for data that change by themselves."""
+        self._changed()
 
     def _make_asked(self, _change: object = None) -> None:
         """Make the live chart if a page has asked for it and there is one to make."""
@@ -232,6 +275,14 @@ class Panel:
         with self._lock:
             self._chart.follow_theme(change["new"])
 
+    def _send_late(self, change: Mapping) -> None:
+        with self._lock:
+            if change["new"] == self._version and not self.problem:  # else it is asked again
+                self._link.late = self._late()
+
+    def _late(self) -> dict:
+        return {**self._view.ship_late(self.data), "version": self._version}
+
     def _refresh(self) -> dict:
         """Measure what the controls say; return what to ship, or the problem."""
         values = self._values()
@@ -240,8 +291,10 @@ class Panel:
         except ValueError as error:
             self.data, self.problem = None, str(error)
             return {"problem": self.problem}
+        self._version += 1
+        numbered = {"version": self._version} if isinstance(self._view, LateView) else {}
         code = {"name": self._call.function.__name__, "values": self._call.arguments(values)}
-        return {**self._ship(), "code": code}
+        return {**self._ship(), "code": code, **numbered}
 
     def _ship(self) -> dict:
         if self._chart is None:
@@ -256,6 +309,8 @@ class Panel:
         """Return a picture and the script that takes its place wherever scripts may run."""
         asks = [self.controls[name].description for name in self._values()]
         data = {**self._link.data, **(more or {}), "place": self._link.place, "asks": asks}
+        if "version" in data:
+            data["late"] = self._late()
         data.pop("picture", None)  # it is in the page already
         script = "chart_view.js" if self._chart is not None else self._view.script
         return (

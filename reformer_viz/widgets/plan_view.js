@@ -1,34 +1,12 @@
-// Who sees whom, from the buckets alone: the rule of `plan_chunks` and its counts, for every view
-// that draws a plan. Integers only: hashing and softmax stay in Python. `data` carries the buckets of
-// every round and the rule under the names that Python gives them.
+// What a round makes of every pair, as `measure/bucketing.py` counts it, and in the same words. For
+// views that draw one round at a time.
 
-export * from './page.js';
+import { many, num } from './plan.js';
+export * from './plan.js';
 
-// ---- The plan --------------------------------------------------------------------------------
+// ---- Pairs -----------------------------------------------------------------------------------
 
 export const HIDDEN = 0, SEEN = 1, LOST = 2, ELSEWHERE = 3, FOUND = 4; // as in measure/bucketing.py
-
-export function planRound(buckets, rule) {
-  const { n_buckets, chunk_length, chunks_before, chunks_after, causal, padding } = rule;
-  const n = buckets.length, sliding = rule.window === 'sliding';
-  const key = i => (padding?.[i] ? n_buckets : buckets[i]); // padding is sorted last
-  const start = new Int32Array(n_buckets + 2);
-  for (let i = 0; i < n; i++) start[key(i) + 1]++;
-  for (let b = 0; b <= n_buckets; b++) start[b + 1] += start[b];
-  const order = new Int32Array(n), slot = new Int32Array(n), next = start.slice();
-  for (let i = 0; i < n; i++) order[(slot[i] = next[key(i)]++)] = i;
-  const first = new Int32Array(n), last = new Int32Array(n), real = start[n_buckets];
-  for (let s = 0; s < n; s++) {
-    const chunk = Math.floor(s / chunk_length), b = key(order[s]);
-    let lo = sliding ? s - chunk_length * chunks_before : (chunk - chunks_before) * chunk_length;
-    let hi = sliding ? s + chunk_length * chunks_after : (chunk + 1 + chunks_after) * chunk_length - 1;
-    if (causal && (sliding || rule.within_bucket)) hi = Math.min(hi, s - 1);
-    if (rule.within_bucket) { lo = Math.max(lo, start[b]); hi = Math.min(hi, start[b + 1] - 1); }
-    first[s] = Math.max(lo, 0);
-    last[s] = s < real ? Math.min(hi, real - 1) : first[s] - 1;
-  }
-  return { order, slot, first, last };
-}
 
 export function eachSeen(plan, causal, visit) {
   plan.order.forEach((i, s) => {
@@ -39,64 +17,107 @@ export function eachSeen(plan, causal, visit) {
   });
 }
 
-// What a round makes of every pair, at [query * length + key].
-export function kindsOf(plans, data, round) {
-  const buckets = data.buckets[round], n = buckets.length, kinds = new Uint8Array(n * n);
-  const real = i => !data.padding?.[i];
-  for (let i = 0; i < n; i++)
-    for (let j = 0; j < (data.causal ? i : n); j++)
-      if (j !== i && buckets[i] === buckets[j] && real(i) && real(j)) kinds[i * n + j] = LOST;
-  for (const plan of plans)
-    eachSeen(plan, data.causal, (i, j) => {
-      kinds[i * n + j] = kinds[i * n + j] === LOST || kinds[i * n + j] === FOUND ? FOUND : ELSEWHERE;
-    });
-  eachSeen(plans[round], data.causal, (i, j) => { kinds[i * n + j] = SEEN; });
+// Whether a round sees a pair that is in the right order.
+export function sees({ slot, first, last }, i, j) {
+  const s = slot[i], t = slot[j];
+  return first[s] <= t && t <= last[s];
+}
+
+// What a round makes of every pair of one query, at [key], in time linear in the length.
+export function kindsFor(plans, data, round, i) {
+  const buckets = data.buckets[round], n = buckets.length, kinds = new Uint8Array(n);
+  const mate = j => buckets[j] === buckets[i] && !data.padding?.[i] && !data.padding?.[j];
+  for (let j = 0; j < (data.causal ? i : n); j++) {
+    if (j === i) continue;
+    if (sees(plans[round], i, j)) kinds[j] = SEEN;
+    else if (plans.some(plan => sees(plan, i, j))) kinds[j] = mate(j) ? FOUND : ELSEWHERE;
+    else if (mate(j)) kinds[j] = LOST;
+  }
   return kinds;
+}
+
+// The same of every query, at [query * length + key]: for short sequences.
+export function kindsOf(plans, data, round) {
+  const n = data.buckets[round].length, kinds = new Uint8Array(n * n);
+  for (let i = 0; i < n; i++) kinds.set(kindsFor(plans, data, round, i), i * n);
+  return kinds;
+}
+
+// How many pairs a round sees, those of one bucket among them, how many of its bucket others find,
+// and how many any round sees: from the runs alone, a pair in the first round that sees it.
+export function countPairs(plans, data, round) {
+  const buckets = data.buckets[round], count = { seen: 0, mates: 0, found: 0, byAny: 0 };
+  plans.forEach((plan, r) => eachSeen(plan, data.causal, (i, j) => {
+    const mates = buckets[i] === buckets[j];
+    if (r === round) { count.seen++; count.mates += mates; }
+    for (let earlier = 0; earlier < r; earlier++) if (sees(plans[earlier], i, j)) return;
+    count.byAny++;
+    if (mates && r !== round && !sees(plans[round], i, j)) count.found++;
+  }));
+  return count;
+}
+
+export const MOST_PAIRWISE = 1024, SEVERAL = -1; // as in measure/bucketing.py
+
+// A round's pairs in a square of cells x cells, by slot or by position: how many it sees in each,
+// the bucket of those that see (or SEVERAL), and whether other rounds see there what it hides.
+export function binned(plans, data, round, sorted, cells) {
+  const buckets = data.buckets[round], n = buckets.length, { slot } = plans[round];
+  const cell = Int32Array.from(buckets, (_, i) => Math.floor(((sorted ? slot[i] : i) * cells) / n));
+  const seen = new Int32Array(cells * cells), bucket = new Int32Array(cells * cells).fill(SEVERAL);
+  const elsewhere = new Uint8Array(cells * cells);
+  plans.forEach((plan, r) => eachSeen(plan, data.causal, (i, j) => {
+    const at = cell[i] * cells + cell[j];
+    if (r !== round) {
+      if (!elsewhere[at] && !sees(plans[round], i, j)) elsewhere[at] = 1;
+    } else if (!seen[at]++) bucket[at] = buckets[i];
+    else if (bucket[at] !== buckets[i]) bucket[at] = SEVERAL;
+  }));
+  return { seen, bucket, elsewhere };
 }
 
 // ---- In words: the same sentences as Bucketing.describe ------------------------------------------
 
-export const num = x => x.toLocaleString('en-US');
-export const many = (x, what) => `${num(x)} ${what}${x === 1 ? '' : 's'}`;
 export const listed = xs =>
   xs.length ? ` (${xs.slice(0, 8).map(num).join(', ')}${xs.length > 8 ? ', …' : ''})` : '';
 
-export function describe(plans, data, kinds, round, token) {
-  return token === null ? ofRound(data, kinds, round) : ofToken(plans, data, kinds, round, token);
+export function describe(plans, data, round, token) {
+  return token === null ? ofRound(plans, data, round) : ofToken(plans, data, round, token);
 }
 
-function ofRound(data, kinds, round) {
+function ofRound(plans, data, round) {
   const buckets = data.buckets[round], n = buckets.length, sizes = new Int32Array(data.n_buckets);
   buckets.forEach((b, i) => { if (!data.padding?.[i]) sizes[b]++; });
-  const real = sizes.reduce((a, b) => a + b, 0), count = [0, 0, 0, 0, 0];
-  let matesSeen = 0;
-  kinds.forEach((kind, at) => {
-    count[kind]++;
-    if (kind === SEEN && buckets[Math.floor(at / n)] === buckets[at % n]) matesSeen++;
-  });
-  const lost = count[LOST] + count[FOUND];
+  const among = size => (size * (size - 1)) / (data.causal ? 2 : 1);
+  const real = sizes.reduce((a, b) => a + b, 0), { seen, mates, found, byAny } = countPairs(plans, data, round);
+  const pairs = sizes.reduce((sum, size) => sum + among(size), 0);
   const reach = data.chunk_length * (data.chunks_before + data.chunks_after);
   const sliding = data.window === 'sliding';
   return `${many(n, 'token')}${real < n ? ` (${num(n - real)} of them padding)` : ''}, ` +
     `${many(data.n_buckets, 'bucket')}, ${many(data.buckets.length, 'round')}, ` +
     `${sliding ? `a sliding window of ${many(reach, 'slot')}` : `chunks of ${num(data.chunk_length)}`}. ` +
     `Round ${round}: buckets hold ${num(Math.min(...sizes))} to ${many(Math.max(...sizes), 'token')}. ` +
-    `Of ${many(matesSeen + lost, 'pair')} in one bucket, the round sees ${num(matesSeen)} and loses ` +
-    `${num(lost)} to the window; other rounds see ${num(count[FOUND])} of those.` +
-    (data.within_bucket ? '' : ` It sees ${num(count[SEEN])} across buckets.`) +
-    ` Together the rounds see ${num(count[SEEN] + count[ELSEWHERE] + count[FOUND])} of ` +
-    `${many(Math.max(0, real * (real - 1)) / (data.causal ? 2 : 1), 'pair')}.`;
+    `Of ${many(pairs, 'pair')} in one bucket, the round sees ${num(mates)} and loses ` +
+    `${num(pairs - mates)} to the window; other rounds see ${num(found)} of those.` +
+    (data.within_bucket ? '' : ` It sees ${num(seen)} across buckets.`) +
+    ` Together the rounds see ${num(byAny)} of ${many(among(real), 'pair')}.`;
 }
 
-function ofToken(plans, data, kinds, round, token) {
-  const n = data.buckets[round].length, name = data.labels ? ` “${data.labels[token]}”` : '';
+function ofToken(plans, data, round, token) {
   if (data.padding?.[token])
-    return `Token ${num(token)}${name} is padding: it sees nobody, and nobody sees it.`;
-  const slot = plans[round].slot[token], of = [[], [], [], [], []];
-  for (let j = 0; j < n; j++) of[kinds[token * n + j]].push(j);
+    return `Token ${num(token)}${nameOf(data, token)} is padding: it sees nobody, and nobody sees it.`;
+  return tokenInWords(plans[round], data, kindsFor(plans, data, round, token), round, token);
+}
+
+export const nameOf = (data, token) => (data.labels ? ` “${data.labels[token]}”` : '');
+
+// Where a token is, and what a round makes of its pairs: `kinds`, a code for every key.
+export function tokenInWords(plan, data, kinds, round, token) {
+  const slot = plan.slot[token], of = [[], [], [], [], []];
+  kinds.forEach((kind, j) => of[kind].push(j));
   const lost = [...of[LOST], ...of[FOUND]].sort((a, b) => a - b), seen = of[SEEN];
-  return `Round ${round}: token ${num(token)}${name} is in bucket ${num(data.buckets[round][token])}, ` +
-    `slot ${num(slot)}, chunk ${num(Math.floor(slot / data.chunk_length))}. ` +
+  return `Round ${round}: token ${num(token)}${nameOf(data, token)} is in bucket ` +
+    `${num(data.buckets[round][token])}, slot ${num(slot)}, chunk ${num(Math.floor(slot / data.chunk_length))}. ` +
     `It ${seen.length ? `sees ${many(seen.length, 'token')}${listed(seen)}` : 'sees nobody'}, ` +
     `and loses ${num(lost.length)} of its bucket to the window${listed(lost)}. ` +
     `Other rounds see ${num(of[FOUND].length)} of the lost, ` +

@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         ("repeats", {"type": int, "default": Rules.repeats, "help": "at most"}),
         ("seconds", {"type": float, "default": Rules.seconds, "help": "for repeats, at most"}),
         ("limit", {"type": float, "default": Rules.limit_s, "help": "seconds a run may take"}),
-        ("memory", {"type": float, "help": "GiB a run may take; default: 60 % of the machine"}),
+        ("memory", {"type": float, "help": "GiB a run may take; default: 60 %% of the machine"}),
     ):
         parser.add_argument(f"--{option}", **about)
     parser.add_argument("--training", action=argparse.BooleanOptionalAction, default=True)

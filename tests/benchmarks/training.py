@@ -13,6 +13,8 @@ from tests.benchmarks.case import Case, Contestant, Ready
 VOCAB_SIZE = 320
 D_MODEL, D_FF, N_LAYERS = 256, 1024, 6
 LAYERS = ("local", "lsh")
+PIECES = 4
+"""How many pieces feed-forward is cut into, by those who cut it."""
 
 
 def tokens_of(case: Case) -> Tensor:
@@ -30,7 +32,7 @@ def trainable(model: nn.Module, loss) -> Ready:
     )
 
 
-def our_model(case: Case, count_repeats: bool = False) -> ReformerLM:
+def our_model(case: Case, count_repeats: bool = False, pieces: int = 1) -> ReformerLM:
     """Make this project's language model."""
     return ReformerLM(
         ReformerConfig(
@@ -46,17 +48,18 @@ def our_model(case: Case, count_repeats: bool = False) -> ReformerLM:
             chunk_length=case.chunk_length,
             max_length=case.length,
             count_repeats=count_repeats,
+            ff_chunks=pieces,
         )
     ).to(case.device)
 
 
-def prepare_ours(case: Case, count_repeats: bool = False) -> Ready:
+def prepare_ours(case: Case, count_repeats: bool = False, pieces: int = 1) -> Ready:
     """Ready this project's language model."""
-    model, tokens = our_model(case, count_repeats), tokens_of(case)
+    model, tokens = our_model(case, count_repeats, pieces), tokens_of(case)
     return trainable(model, lambda: model.loss(tokens))
 
 
-def hugging_face_model(case: Case) -> nn.Module:
+def hugging_face_model(case: Case, pieces: int = 1) -> nn.Module:
     """Make Hugging Face's language model; keeping its layers' states for generation is off."""
     from transformers import ReformerConfig, ReformerModelWithLMHead
 
@@ -78,6 +81,7 @@ def hugging_face_model(case: Case) -> nn.Module:
         axial_pos_embds=False,
         max_position_embeddings=case.length,
         hidden_act="gelu",
+        chunk_size_feed_forward=0 if pieces == 1 else case.length // pieces,
         hidden_dropout_prob=0.0,
         lsh_attention_probs_dropout_prob=0.0,
         local_attention_probs_dropout_prob=0.0,
@@ -86,9 +90,9 @@ def hugging_face_model(case: Case) -> nn.Module:
     return ReformerModelWithLMHead(config).to(case.device)
 
 
-def prepare_hugging_face(case: Case) -> Ready:
+def prepare_hugging_face(case: Case, pieces: int = 1) -> Ready:
     """Ready Hugging Face's language model."""
-    model, tokens = hugging_face_model(case), tokens_of(case)
+    model, tokens = hugging_face_model(case, pieces), tokens_of(case)
     return trainable(model, lambda: model(input_ids=tokens, labels=tokens).loss)
 
 
@@ -154,6 +158,21 @@ TRAINING = (
         kind="peer",
         counts_repeats=True,
         prepare=prepare_hugging_face,
+        note="it cannot mask other buckets",
+    ),
+    Contestant(
+        key="ours_in_pieces",
+        label=f"ReformerLM, repeats counted, feed-forward in {PIECES} pieces",
+        kind="ours",
+        counts_repeats=True,
+        prepare=lambda case: prepare_ours(case, count_repeats=True, pieces=PIECES),
+    ),
+    Contestant(
+        key="hugging_face_in_pieces",
+        label=f"Hugging Face's, feed-forward in {PIECES} pieces",
+        kind="peer",
+        counts_repeats=True,
+        prepare=lambda case: prepare_hugging_face(case, pieces=PIECES),
         note="it cannot mask other buckets",
     ),
     Contestant(

@@ -158,3 +158,9 @@ class Watch:
 def watch(browser, lab):
     """Make watched pages, which may ask nobody but the test's own JupyterLab."""
     return lambda **options: Watch(browser, lab, **options)
+
+
+@pytest.fixture(scope="session")
+def watch_alone(browser):
+    """Make watched pages that have no JupyterLab and no network: for exported files."""
+    return lambda **options: Watch(browser, "file:", offline=True, **options)

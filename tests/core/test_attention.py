@@ -13,11 +13,13 @@ from reformer_core.attention import (
     chunked,
     dense_lsh_attention,
     full_attention,
+    islands,
     keys_from,
     lsh_attention,
 )
-from reformer_core.attention.bands import Bands, Room
+from reformer_core.attention.bands import Bands
 from reformer_core.attention.dropout import draw_seed, kept, kept_share, pair_keys
+from reformer_core.attention.islands import layouts
 from reformer_core.bucketing import plan_chunks
 from reformer_core.hashing import draw_rotations, hash_vectors
 from tests import oracles
@@ -177,6 +179,59 @@ def test_it_stays_exact_however_the_work_is_cut(budget, monkeypatch):
     check()
 
 
+@pytest.mark.parametrize("longest", [1, 3, 8, 100])
+@pytest.mark.parametrize("budget", [30, 1 << 18])
+def test_it_stays_exact_where_islands_are_squares(longest, budget, monkeypatch):
+    found = []
+
+    def noting(*args):
+        found.extend(layouts(*args))
+        return layouts(*args)
+
+    monkeypatch.setattr(chunked, "layouts", noting)
+    monkeypatch.setattr(chunked, "_PAIRS_AT_ONCE", {"cpu": budget})
+    for name, number in (("_WORTH_IT", 1), ("_STEP", 2), ("_LONGEST", longest)):
+        monkeypatch.setattr(islands, name, number)
+    worst = Worst("squares", EXACT)
+
+    @settings(max_examples=60)
+    @given(attention_cases())
+    def check(case):
+        plan = plan_chunks(case.buckets, **case.rule)
+        options = {"count_repeats": case.count_repeats, "dropout": case.dropout, "seed": case.seed}
+        inputs = case.qk, case.values, case.d_out, plan
+        fast = with_gradients(lsh_attention, *inputs, **options)
+        for got, truth in zip(
+            fast, with_gradients(dense_lsh_attention, *inputs, **options), strict=True
+        ):
+            worst.check(got, truth)
+
+    check()
+    squares = [layout for layout in found if isinstance(layout, islands.Islands)]
+    assert any(isinstance(layout, Bands) for layout in found)
+    assert bool(squares) == (longest > 1)
+    for seen_whole in (True, False):
+        assert longest == 1 or any((each.filler is not None) == seen_whole for each in squares)
+
+
+@pytest.mark.parametrize("count_repeats", [False, True])
+def test_at_real_sizes_squares_give_what_bands_give(count_repeats, monkeypatch):
+    length, n_buckets = 8192, (16, 16)
+    qk, values = random_inputs(batch=1, heads=2, length=length, d_head=16, d_value=16)
+    qk[0, 0, 10] = 0  # and one whose key has no direction
+    rotations = draw_rotations(4, 2, 16, n_buckets, seeded())
+    buckets = hash_vectors(qk, rotations, n_buckets)
+    plan = plan_chunks(buckets, chunk_length=64, causal=True, n_buckets=n_buckets)
+    d_out = torch.randn(values.shape, generator=seeded(5), dtype=values.dtype)
+    by_squares = with_gradients(lsh_attention, qk, values, d_out, plan, count_repeats=count_repeats)
+    assert plan.order[0, 0].numel() >= islands._WORTH_IT, "too short to be squares"
+    monkeypatch.setattr(islands, "_WORTH_IT", math.inf)
+    by_bands = with_gradients(lsh_attention, qk, values, d_out, plan, count_repeats=count_repeats)
+    worst = Worst("squares = bands", EXACT)
+    for got, truth in zip(by_squares, by_bands, strict=True):
+        worst.check(got, truth)
+
+
 def test_it_stays_exact_where_no_band_is_looked_at(monkeypatch):
     # as on a GPU, where to look would be to wait
     monkeypatch.setattr(Bands, "_near_and_far", lambda self, slots, limit: (limit, {}))
@@ -208,9 +263,9 @@ def test_what_few_bands_reach_is_added_for_those(n_buckets, causal, window):
     plan = plan_chunks(
         buckets, chunk_length=64, causal=causal, window=window, chunks_after=0 if causal else 1
     )
-    layout = Bands(plan.order[0, :, 0], plan.first[0, :, 0], plan.last[0, :, 0], plan, 32, Room())
-    pieces = list(layout.pieces(1 << 18))
-    picked = [piece for piece in pieces if not isinstance(piece.bands, slice)]
+    of_round = (part[0, :, 0] for part in (plan.order, plan.first, plan.last))
+    pieces = Bands(*of_round, [0, 0], plan, 32).pieces(1 << 18)
+    picked = [piece for piece in pieces if not isinstance(piece.blocks, slice)]
     assert n_buckets == 2 or picked, "nothing was picked: the case does not test it"
     d_out = torch.randn(values.shape, generator=seeded(5), dtype=values.dtype)
     worst = Worst("picked", EXACT)
@@ -245,6 +300,13 @@ def random_buckets(qk, rounds=3, n_buckets=3, seed=2):
     return torch.randint(0, n_buckets, shape, generator=seeded(seed))
 
 
+@pytest.fixture(params=["bands", "squares"])
+def cut(request, monkeypatch):
+    monkeypatch.setattr(islands, "_WORTH_IT", math.inf if request.param == "bands" else 1)
+    monkeypatch.setattr(islands, "_STEP", 3)  # so that some are filled up, among whole ones
+
+
+@pytest.mark.usefixtures("cut")
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("window", ["chunks", "sliding"])
 class TestEdges:

@@ -19,7 +19,15 @@ from reformer_core.hashing import draw_rotations, hash_generator
 from reformer_core.tasks import Duplicate
 from reformer_viz import explore_bucketing, measure_bucketing, plot_bucketing, style
 from reformer_viz.figures.bucketing_svg import draw_svg
-from reformer_viz.measure.bucketing import ELSEWHERE, FOUND, HIDDEN, LOST, SEEN
+from reformer_viz.measure.bucketing import (
+    ELSEWHERE,
+    FOUND,
+    HIDDEN,
+    LOST,
+    MOST_PAIRWISE,
+    SEEN,
+    SEVERAL,
+)
 from reformer_viz.measure.sequence import make_sequence
 from reformer_viz.widgets.bucketing import DEFAULT_NOISE, DEFAULT_SEED, MOST_TOKENS
 
@@ -95,6 +103,39 @@ def test_the_counts_are_the_counts_of_those_kinds(shape):
         assert bucketing.mates_lost[round] == ((kinds == LOST) | (kinds == FOUND)).sum()
         assert bucketing.mates_found[round] == (kinds == FOUND).sum()
     assert bucketing.seen_by_any == plan.visible()[0, 0].any(0).sum()
+
+
+@given(shapes())
+def test_one_query_s_row_is_a_row_of_all_kinds(shape):
+    bucketing = measure_bucketing(plan_of(**shape))
+    for round in range(bucketing.n_rounds):
+        for token in range(0, bucketing.length, 3):
+            row = bucketing.kinds_for(round, token)
+            assert np.array_equal(row, bucketing.kinds(round)[token])
+
+
+@given(shapes(), st.integers(1, 20), st.booleans())
+def test_bins_hold_the_pairs_of_their_cells(shape, cells, in_sorted_order):
+    plan = plan_of(**shape)
+    bucketing, cells = measure_bucketing(plan), min(cells, shape["length"])
+    for round in range(bucketing.n_rounds):
+        bins, kinds = bucketing.binned(round, in_sorted_order, cells), pairs_by_hand(plan, round)
+        buckets = plan.buckets[0, 0, round].tolist()
+        place = bucketing.slot[round] if in_sorted_order else range(bucketing.length)
+        cell = [place[token] * cells // bucketing.length for token in range(bucketing.length)]
+        held = {(row, column): [] for row in range(cells) for column in range(cells)}
+        for i, j in np.argwhere(kinds != HIDDEN):
+            held[cell[i], cell[j]].append((kinds[i, j], buckets[i]))
+        for at, pairs in held.items():
+            seen = {bucket for kind, bucket in pairs if kind == SEEN}
+            assert bins.seen[at] == sum(kind == SEEN for kind, _ in pairs)
+            assert bins.bucket[at] == (seen.pop() if len(seen) == 1 else SEVERAL)
+            assert bins.elsewhere[at] == any(kind in (ELSEWHERE, FOUND) for kind, _ in pairs)
+
+
+def test_more_cells_than_tokens_are_refused():
+    with pytest.raises(ValueError, match=r"cells must be in 1\.\.24, got 25"):
+        measure_bucketing(plan_of()).binned(0, True, 25)
 
 
 def test_a_bucketing_holds_one_head_of_one_sequence():
@@ -268,6 +309,46 @@ def test_more_buckets_than_hues_are_hatched_and_numbered():
     assert {str(b) for b, *_ in bucketing.runs(0)} >= {t.get_text() for t in strip.texts[:5]}
 
 
+def long_bucketing(causal):
+    length = MOST_PAIRWISE + 300
+    return measure_bucketing(plan_of(length=length, n_buckets=6, chunk_length=16, causal=causal))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_many_pairs_are_drawn_in_bins_and_what_buckets_lose_as_tinted_blocks(causal):
+    bucketing = long_bucketing(causal)
+    _, in_sorted_order, in_reading_order = picture_of(bucketing)
+    for axes, is_sorted in ((in_sorted_order, True), (in_reading_order, False)):
+        bins = bucketing.binned(0, is_sorted, 256)
+        image = axes.images[0].get_array()
+        seen = bins.seen > 0
+        depth = 0.25 + 0.75 * np.sqrt(bins.seen / bins.seen.max())
+        assert np.allclose(image[seen, 3], depth[seen])
+        grey = np.zeros_like(seen) if is_sorted else bins.elsewhere & ~seen
+        assert np.array_equal((image[..., 3] == 1) & ~seen, grey)
+        one = seen & (bins.bucket != SEVERAL)
+        colours = np.array([to_rgb(colour) for colour in style.bucket_colours(6)])
+        assert np.allclose(image[one, :3], colours[bins.bucket[one]])
+    blocks = [patch.get_xy() for patch in in_sorted_order.patches]
+    runs = [(first, last) for _, first, last in bucketing.runs(0)]
+    assert [(xy.min(), xy.max()) for xy in blocks] == runs
+    assert {len(xy) for xy in blocks} == {4 if causal else 5}  # closed: triangles or squares
+
+
+def test_many_tokens_share_a_cell_of_the_strip_and_some_show_their_way():
+    bucketing = long_bucketing(True)
+    strip, *_ = picture_of(bucketing)
+    reading, in_order = ([bar for bar in strip.patches if bar.get_y() == y] for y in (5.2, 0.0))
+    assert len(reading) == len(in_order) == 662
+    colours = [to_rgb(c) for c in style.bucket_colours(6)]
+    shown = [colours[bucket] for bucket in bucketing.buckets[0, ::2]]
+    assert [bar.get_facecolor()[:3] for bar in reading] == shown
+    assert len(strip.collections[0].get_paths()) <= 512
+    svg = draw_svg(bucketing)
+    assert len(svg) < 150_000
+    ElementTree.fromstring(svg)
+
+
 @pytest.mark.parametrize(
     "shape",
     [
@@ -275,6 +356,7 @@ def test_more_buckets_than_hues_are_hatched_and_numbered():
         {"length": 2, "chunk_length": 64},
         {"length": 300, "n_buckets": 16, "chunk_length": 32},
         {"length": 20, "padded": 20},
+        {"length": 1100, "padded": 300, "causal": False, "chunks_after": 1, "window": "sliding"},
         {"window": "sliding", "causal": False, "chunks_after": 1, "within_bucket": False},
     ],
     ids=str,
@@ -451,7 +533,7 @@ def test_controls_may_be_moved_by_several_threads_at_once():
         ({"n_hashes": 0}, "n_hashes must be at least 1, got 0"),
         ({"chunk_length": 0}, "chunk_length must be at least 1, got 0"),
         ({"n_tokens": 0}, "n_tokens must be at least 1, got 0"),
-        ({"n_tokens": MOST_TOKENS + 1}, "at most 2,048 tokens, got 2,049: give it a part"),
+        ({"n_tokens": MOST_TOKENS + 1}, "at most 16,384 tokens, got 16,385: give it a part"),
         ({"chunks_after": 1}, "chunks_after must be 0 when causal, got 1"),
         ({"vectors": torch.zeros(0, 4)}, r"vectors must not be empty, got \(0, 4\)"),
         ({"vectors": torch.zeros(1, 1, 2, 4)}, "of a batch give one sequence, such as qk"),

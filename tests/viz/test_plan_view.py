@@ -14,11 +14,12 @@ import torch
 import reformer_viz
 from reformer_core.bucketing import plan_chunks
 from reformer_viz import explore_bucketing, measure_bucketing
+from reformer_viz.measure.bucketing import MOST_PAIRWISE, SEVERAL
 from reformer_viz.widgets.bucketing import BucketingView
 from reformer_viz.widgets.panel import compact_script, scripts_of
 
 WIDGETS = Path(reformer_viz.__file__).parent / "widgets"
-N_PLANS, N_DESCRIBED = 1000, 120
+N_PLANS, N_DESCRIBED, MOST_CELLS = 1000, 120, 6
 
 # Runs in Node and in a page alike: replays what it is given, and returns what it found.
 REPLAY = """
@@ -32,7 +33,11 @@ function replay(cases) {
       numbers,
       kinds: kinds.map(of => [...of]),
       words: plans.map((_, round) => [null, ...data.buckets[0].keys()].map(
-        token => describe(plans, data, kinds[round], round, token))),
+        token => describe(plans, data, round, token))),
+      bins: plans.map((_, round) => [true, false].map(sorted => {
+        const { seen, bucket, elsewhere } = binned(plans, data, round, sorted, data.cells);
+        return [seen, bucket, elsewhere].map(of => [...of]);
+      })),
     };
   });
 }
@@ -79,7 +84,10 @@ def bucketings(plans):
 def replayed(bucketings, tmp_path_factory, request):
     """Return what the script makes of every plan, run by Node or else by the browser."""
     view = BucketingView(lambda: "")
-    cases = [view.ship(b) | {"described": i < N_DESCRIBED} for i, b in enumerate(bucketings)]
+    cases = [
+        view.ship(b) | {"described": i < N_DESCRIBED, "cells": min(MOST_CELLS, b.length)}
+        for i, b in enumerate(bucketings)
+    ]
     script = compact_script("plan_view.js") + REPLAY
     return run(script, cases, tmp_path_factory.mktemp("node"), request)
 
@@ -142,6 +150,16 @@ def test_the_script_sorts_every_pair_into_the_same_kind(bucketings, replayed):
             assert kinds == bucketing.kinds(round).ravel().tolist()
 
 
+def test_the_script_sorts_pairs_into_the_same_bins(bucketings, replayed):
+    for bucketing, found in zip(bucketings[:N_DESCRIBED], replayed, strict=False):
+        cells = min(MOST_CELLS, bucketing.length)
+        for round, of_round in enumerate(found["bins"]):
+            for in_sorted_order, numbers in zip((True, False), of_round, strict=True):
+                bins = bucketing.binned(round, in_sorted_order, cells)
+                expected = bins.seen, bins.bucket, bins.elsewhere
+                assert numbers == [of.ravel().astype(int).tolist() for of in expected]
+
+
 def test_the_script_says_the_same_words(bucketings, replayed):
     for bucketing, found in zip(bucketings[:N_DESCRIBED], replayed, strict=False):
         for round, (of_round, *of_tokens) in enumerate(found["words"]):
@@ -153,9 +171,17 @@ def test_the_script_says_the_same_words(bucketings, replayed):
 @pytest.mark.browser
 def test_both_ways_of_running_the_script_agree(chromium, bucketings, replayed):
     view = BucketingView(lambda: "")
-    cases = [view.ship(bucketing) | {"described": True} for bucketing in bucketings[:20]]
+    cases = [
+        view.ship(b) | {"described": True, "cells": min(MOST_CELLS, b.length)}
+        for b in bucketings[:20]
+    ]
     script = compact_script("plan_view.js") + REPLAY
     assert run_in_browser(script, cases, chromium) == replayed[:20]
+
+
+def test_the_script_knows_the_same_limits():
+    script = (WIDGETS / "plan_view.js").read_text("utf-8")
+    assert f"MOST_PAIRWISE = {MOST_PAIRWISE}, SEVERAL = {SEVERAL};" in script
 
 
 def test_the_page_writes_the_same_line_of_code_as_the_panel(tmp_path, request):
@@ -191,7 +217,7 @@ def test_a_stored_script_has_no_comments_and_stays_small(name):
     assert "//" not in script
     assert not re.search(r"^(export|import) ", script, re.MULTILINE)
     assert "</script" not in script
-    assert len(script) < 26_000
+    assert len(script) < 40_000
 
 
 @pytest.mark.parametrize("name", scripts_with_mount())
@@ -202,6 +228,7 @@ def test_scripts_that_are_stored_together_have_no_name_twice(name, tmp_path, req
 
 
 def test_a_script_is_stored_after_what_it_imports_and_nothing_is_stored_twice():
-    assert scripts_of("bucketing_view.js") == ["page.js", "plan_view.js", "bucketing_view.js"]
+    wanted = ["page.js", "plan.js", "plan_view.js", "bucketing_view.js"]
+    assert scripts_of("bucketing_view.js") == wanted
     script = compact_script("bucketing_view.js")
     assert script.count("function openPage(") == script.count("function planRound(") == 1

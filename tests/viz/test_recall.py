@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reformer_core import draw_rotations, full_attention, hash_generator, keys_from
 from reformer_viz import measure_recall, plot_recall, plotly_recall
 from reformer_viz.measure import recall as recall_module
-from reformer_viz.measure.collision import collision_probability
+from reformer_viz.measure.collisions import collision_probabilities
 from reformer_viz.measure.memory import LiveBytes
 from reformer_viz.measure.recall import Setting, compare, look_at_all
 from tests import oracles
@@ -121,7 +121,9 @@ def test_angles_are_those_between_a_query_and_its_top_keys():
 
 def test_vectors_at_an_angle_share_one_of_two_buckets_in_proportion_to_it():
     angles = np.linspace(0, np.pi, 50)
-    assert np.allclose(collision_probability(angles, 2), 1 - angles / np.pi, atol=1e-3)
+    assert np.allclose(
+        collision_probabilities(np.rad2deg(angles), 2), 1 - angles / np.pi, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("n_buckets", [4, 16, 64, (4, 6)])
@@ -137,12 +139,12 @@ def test_the_collision_probability_is_what_drawing_many_directions_gives(n_bucke
             choices = [np.concatenate([x, -x], axis=1).argmax(1) for x in (u, v)]
             agree &= choices[0] == choices[1]
         shares.append(agree.mean())
-    assert np.abs(collision_probability(angles, n_buckets) - shares).max() < 0.015
+    assert np.abs(collision_probabilities(np.rad2deg(angles), n_buckets) - shares).max() < 0.015
 
 
 @pytest.mark.parametrize("n_buckets", [4, 10, 64])
 def test_unrelated_directions_meet_as_often_as_there_are_buckets(n_buckets):
-    at = collision_probability(np.array([0.0, np.pi / 2, np.pi]), n_buckets)
+    at = collision_probabilities(np.array([0.0, 90.0, 180.0]), n_buckets)
     assert np.allclose(at, [1, 1 / n_buckets, 0], atol=1e-3)
 
 
@@ -152,7 +154,7 @@ def test_theory_is_one_minus_the_chance_that_every_round_misses():
     full = look_at_all(qk, top_k=4)
     shares = []
     for query in range(1, 9):
-        p = collision_probability(full.angle[0, 0, query, : min(4, query)], 6)
+        p = collision_probabilities(np.rad2deg(full.angle[0, 0, query, : min(4, query)]), 6)
         shares.append([np.mean(1 - (1 - p) ** n) for n in (1, 2, 3)])
     assert np.allclose(recall.expected[0, 0], np.mean(shares, axis=0))
 

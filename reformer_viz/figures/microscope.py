@@ -1,0 +1,253 @@
+"""The picture of one head under the microscope: text, sorted order and matrix, whole and near."""
+
+from functools import cache
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.patches import Patch, Polygon, Rectangle
+
+from reformer_viz import style
+from reformer_viz.measure.bucketing import ELSEWHERE, FOUND, LOST, SEEN
+from reformer_viz.measure.microscope import Microscope
+
+DETAIL = 64
+"""How many tokens have room for their names."""
+
+_BINS = 256
+_FONT = "DejaVu Sans Mono"  # comes with Matplotlib
+_FAINT = 0.16  # what is not lit, beside the same colour at full strength
+
+
+def plot_microscope(
+    microscope: Microscope, round: int | None = None, token: int | None = None
+) -> Figure:
+    """Draw a round, or what it does with one token: all of the sequence, and 64 tokens of it.
+
+    Above, the text and the same tokens in sorted order; bars show the weights of the chosen token.
+    Below, all pairs in reading order, and the pairs of 64 slots of sorted order. Filled: seen in
+    this round. Hollow: one bucket, but lost to the window. Grey: seen by another round. None draws
+    round 0, and no token.
+    """
+    round = 0 if round is None else round
+    microscope.check_round(round)
+    if token is not None:
+        microscope.check_token(token)
+    figure = style.new_figure(9.0, 8.6)
+    axes = figure.subplot_mosaic(
+        [["text", "text"], ["sorted", "sorted"], ["all", "near"]], height_ratios=[1.0, 1.0, 4.0]
+    )
+    order = np.arange(microscope.length)
+    _plot_row(axes["text"], microscope, round, token, order, in_sorted_order=False)
+    order = microscope.order[round]
+    _plot_row(axes["sorted"], microscope, round, token, order, in_sorted_order=True)
+    _plot_all(axes["all"], microscope, round, token)
+    _plot_near(axes["near"], microscope, round, token)
+    _add_key(figure, style.bucket_colours(microscope.n_buckets)[0])
+    return figure
+
+
+def start_of_detail(at: int | None, length: int) -> int:
+    """Return where a detail begins that has a place in its middle."""
+    return 0 if at is None else max(0, min(length - DETAIL, at - DETAIL // 2))
+
+
+def lit_kinds(microscope: Microscope, round: int, token: int | None) -> np.ndarray:
+    """Return what to draw of every token: without a chosen one, all are lit."""
+    if token is None:
+        return np.full(microscope.length, SEEN)
+    kinds = microscope.kinds(round, token)
+    kinds[token] = SEEN
+    return kinds
+
+
+def _plot_row(
+    axes: Axes,
+    microscope: Microscope,
+    round: int,
+    token: int | None,
+    order: np.ndarray,
+    in_sorted_order: bool,
+) -> None:
+    """Draw all tokens in a row, and below it 64 of them with their names; one unit a token."""
+    kinds, length = lit_kinds(microscope, round, token)[order], microscope.length
+    slot = microscope.slot[round]
+    at = None if token is None else int(slot[token] if in_sorted_order else token)
+    start, shown = start_of_detail(at, length), min(DETAIL, length)
+    colours = _colours(microscope, round)[order]
+    image = np.where((kinds == SEEN)[:, None], colours, _FAINT * colours + 1 - _FAINT)
+    axes.imshow(image[None], extent=(0, shown, 2.5, 3.3), aspect="auto", interpolation="nearest")
+    scale = shown / length
+    for place in np.flatnonzero((kinds == LOST) | (kinds == FOUND)):
+        axes.bar(place * scale, 0.25, scale, 2.5, align="edge", color=colours[place])
+    corners = [(start * scale, 2.45), ((start + shown) * scale, 2.45), (shown, 1.5), (0, 1.5)]
+    axes.add_patch(Polygon(corners, color=style.SHADE, linewidth=0))
+    for k in range(start, start + shown):
+        _plot_cell(axes, microscope, int(order[k]), k - start, int(kinds[k]), colours[k], token)
+    _plot_weights(axes, microscope, token, np.argsort(order), start, scale)
+    _name_row(axes, microscope, round, start, shown, in_sorted_order)
+
+
+def _colours(microscope: Microscope, round: int) -> np.ndarray:
+    colours = style.bucket_colours(microscope.n_buckets)
+    return np.array([to_rgb(colours[bucket]) for bucket in microscope.buckets[round]])
+
+
+def _plot_cell(
+    axes: Axes,
+    microscope: Microscope,
+    position: int,
+    x: int,
+    kind: int,
+    colour: np.ndarray,
+    token: int | None,
+) -> None:
+    lost = kind in (LOST, FOUND)
+    face = colour if kind == SEEN else _FAINT * colour + 1 - _FAINT
+    chosen = position == token
+    axes.add_patch(
+        Rectangle(
+            (x + 0.05, 0),
+            0.9,
+            1.0,
+            facecolor=style.PAPER if lost else face,
+            edgecolor=style.INK if chosen else colour if lost else "none",
+            linewidth=1.5 if chosen else 1.2,
+        )
+    )
+    if kind in (ELSEWHERE, FOUND):
+        axes.bar(x + 0.05, 0.12, 0.9, -0.22, align="edge", color=style.MUTED)
+    label = _printable(microscope.labels[position])
+    axes.text(
+        x + 0.5,
+        0.45,
+        label,
+        ha="center",
+        va="center",
+        family=_FONT,
+        fontsize=8 / max(1, len(label)),
+        color=style.text_on(_hex(face)) if kind == SEEN else style.INK,
+    )
+
+
+def _printable(label: str) -> str:
+    """Put a box where the font has no picture of a character."""
+    return "".join(character if ord(character) in _pictured() else "□" for character in label)
+
+
+@cache
+def _pictured() -> frozenset[int]:
+    return frozenset(get_font(findfont(_FONT)).get_charmap())
+
+
+def _hex(colour: np.ndarray) -> str:
+    return "#" + "".join(f"{int(255 * channel):02X}" for channel in colour)
+
+
+def _plot_weights(
+    axes: Axes,
+    microscope: Microscope,
+    token: int | None,
+    place: np.ndarray,
+    start: int,
+    scale: float | int,
+) -> None:
+    """Raise a bar over every key that the chosen token gives weight to, in both rows."""
+    if token is None or microscope.weights is None:
+        return
+    keys, shares = microscope.weights.of(token)
+    if not len(keys):
+        return
+    height = shares / shares.max()
+    axes.bar(
+        (place[keys] + 0.5) * scale, 0.7 * height, max(0.15, 0.6 * scale), 3.35, color=style.INK
+    )
+    near = (place[keys] >= start) & (place[keys] < start + DETAIL)
+    axes.bar(place[keys][near] - start + 0.5, 0.6 * height[near], 0.35, 1.05, color=style.INK)
+
+
+def _name_row(
+    axes: Axes,
+    microscope: Microscope,
+    round: int,
+    start: int,
+    shown: int,
+    in_sorted_order: bool,
+) -> None:
+    title = (
+        f"Round {round}: sorted by bucket, cut into chunks of {microscope.chunk_length:,}"
+        if in_sorted_order
+        else f"Layer {microscope.layer}, head {microscope.head}: the text, "
+        f"{microscope.length:,} tokens"
+    )
+    style.dress(axes, title, x="slot" if in_sorted_order else "position")
+    step = microscope.chunk_length if in_sorted_order else DETAIL // 8
+    ticks = [k for k in range(start, start + shown) if k % step == 0]
+    axes.set_xticks([k - start + 0.5 for k in ticks], [f"{k:,}" for k in ticks])
+    if in_sorted_order:
+        axes.vlines([k - start for k in ticks if k > start], -0.3, 1.3, style.INK, linewidth=0.8)
+    axes.set_yticks([2.9, 0.5], ["all", f"{shown} of them"])
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlim=(-0.1, shown + 0.1), ylim=(-0.35, 4.2))
+    axes.spines[:].set_visible(False)
+
+
+def _plot_all(axes: Axes, microscope: Microscope, round: int, token: int | None) -> None:
+    """Draw all pairs in reading order, in bins where they are many."""
+    length, bins = microscope.length, min(_BINS, microscope.length)
+    here, any_round = microscope.seen_binned(bins, round), microscope.seen_binned(bins)
+    strength = np.minimum(1, 0.35 + here / max(1, here.max()))[..., None]
+    image = np.ones((bins, bins, 3))
+    image[any_round > 0] = to_rgb(style.ELSEWHERE)
+    ink = strength * np.array(to_rgb(style.PALETTE[0])) + 1 - strength
+    image[here > 0] = ink[here > 0]
+    axes.imshow(image, extent=(0, length, length, 0), interpolation="nearest")
+    if token is not None:
+        axes.axhline(token + 0.5, color=style.INK, linewidth=0.8)
+    style.dress(axes, "All pairs, in reading order", "position of the key", "position of the query")
+
+
+def _plot_near(axes: Axes, microscope: Microscope, round: int, token: int | None) -> None:
+    """Draw the pairs of 64 slots of sorted order, around the chosen token's."""
+    at = None if token is None else int(microscope.slot[round, token])
+    start, shown = start_of_detail(at, microscope.length), min(DETAIL, microscope.length)
+    tokens = microscope.order[round, start : start + shown]
+    kinds, colours = microscope.kinds_among(round, tokens), _colours(microscope, round)[tokens]
+    of_row = np.broadcast_to(colours[:, None], (shown, shown, 3))
+    image = np.ones((shown, shown, 3))
+    image[(kinds == ELSEWHERE) | (kinds == FOUND)] = to_rgb(style.ELSEWHERE)
+    image[kinds == SEEN] = of_row[kinds == SEEN]
+    edges = (start - 0.5, start + shown - 0.5, start + shown - 0.5, start - 0.5)
+    axes.imshow(image, extent=edges, interpolation="nearest")
+    lost = (kinds == LOST) | (kinds == FOUND)
+    squares = [
+        Rectangle((start + key - 0.32, start + query - 0.32), 0.64, 0.64)
+        for query, key in np.argwhere(lost)
+    ]
+    axes.add_collection(
+        PatchCollection(squares, facecolor="none", edgecolor=of_row[lost], linewidth=0.7)
+    )
+    if at is not None:
+        axes.add_patch(Rectangle((start - 0.5, at - 0.5), shown, 1, fill=False, color=style.INK))
+    title = f"{shown} slots of sorted order"
+    style.dress(axes, title, "slot of the key", "slot of the query")
+
+
+def _add_key(figure: Figure, example: str) -> None:
+    figure.legend(
+        handles=[
+            Patch(color=example, label="seen by this round"),
+            Patch(facecolor="none", edgecolor=example, label="one bucket, lost to the window"),
+            Patch(color=style.ELSEWHERE, label="shown by another round"),
+            Patch(color=style.INK, label="bars: weight"),
+        ],
+        loc="outside lower center",
+        ncols=4,
+        handlelength=1.2,
+        frameon=False,
+        fontsize=style.RC["font.size"] - 0.5,
+        labelcolor=style.INK,
+    )

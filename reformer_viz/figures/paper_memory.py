@@ -1,0 +1,124 @@
+"""Draw measured memory beside what the paper's Tables 1 and 3 count, to which nothing is fitted."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
+
+from reformer_viz.figures.memory import (
+    AXES,
+    COLOURS,
+    MIB,
+    SMALL,
+    draw_line,
+    name_kinds,
+    quieten,
+)
+from reformer_viz.measure.attention_memory import AttentionMemory
+from reformer_viz.measure.live_bytes import in_units
+from reformer_viz.measure.memory import Memory
+from reformer_viz.measure.step_kinds import Kind
+from reformer_viz.style import INK, MUTED, PALETTE, RC, dress, new_figure
+
+Term = tuple[str, np.ndarray, str, str]
+
+_MOST_NAMES = 18
+
+
+def plot_memory_of_paper(memory: Memory) -> Figure:
+    """Draw the most activations at once over what the paper's Tables 1 and 3 count.
+
+    Solid lines are measured, dashed ones are Table 3's term for the kind of the same colour, and
+    dotted ones both tables' attention terms. Nothing is fitted, and the tables count one tensor of
+    many, so compare slopes: on these axes a power law is a straight line.
+    """
+    figure = new_figure(8.0, 4.8)
+    axes = figure.subplots()
+    for kind, step in memory.steps.items():
+        draw_line(axes, memory, step.activations / MIB, kind)
+    terms = list(_paper_terms(memory))
+    for _, amounts, colour, line in terms:
+        axes.plot(memory.values, amounts, line, color=colour, linewidth=1.3)
+    dress(axes, "Most activations at once, beside Tables 1 and 3", AXES[memory.axis])
+    _scale_in_powers(axes, memory.values, terms)
+    name_kinds(figure, memory)
+    return figure
+
+
+def plot_attention_memory(memory: AttentionMemory) -> Figure:
+    """Draw what one attention needs, LSH's and full, over what the paper's Table 1 counts.
+
+    Solid lines are measured, dotted ones are the table's terms, to which nothing is fitted. On
+    these axes memory proportional to the length has slope one, and to its square slope two.
+    """
+    figure = new_figure(8.0, 4.6)
+    axes = figure.subplots()
+    measured = (
+        (memory.full, PALETTE[2], "^", "full attention"),
+        (memory.lsh, PALETTE[0], "o", f"LSH attention, {memory.n_hashes} rounds"),
+    )
+    for amounts, colour, marker, label in measured:
+        axes.plot(
+            memory.lengths, amounts / MIB, color=colour, marker=marker, linewidth=2, label=label
+        )
+    terms = [
+        ("$b\\,n_h\\,l\\,d_k$, what goes in", memory.heads / MIB, MUTED, ":"),
+        ("$b\\,n_h\\,l^2$, full attention", memory.all_pairs / MIB, PALETTE[2], ":"),
+        ("$b\\,n_h\\,l\\,n_r\\,c$, LSH as printed", memory.windows / MIB, PALETTE[0], ":"),
+    ]
+    for _, amounts, colour, line in terms:
+        axes.plot(memory.lengths, amounts, line, color=colour, linewidth=1.4)
+    dress(axes, "Most bytes of one attention, beside Table 1", AXES["lengths"])
+    _scale_in_powers(axes, memory.lengths, terms)
+    figure.legend(
+        loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL, labelcolor=INK
+    )
+    return figure
+
+
+def _paper_terms(memory: Memory) -> Iterator[Term]:
+    """Yield the tables' terms: formula, MiB, colour, kind of line."""
+    formulas: dict[Kind, str] = {
+        "standard": "$b\\,l\\,d_{ff}\\,n_l$",
+        "reversible": "$b\\,l\\,d_{ff}$",
+        "chunked": "$b\\,l\\,d_{model}$",
+    }
+    for kind, formula in formulas.items():
+        if kind in memory.steps:
+            yield formula, memory.paper.width[kind] / MIB, COLOURS[kind], "--"
+    yield "$b\\,n_h\\,l^2$, full attention", memory.paper.all_pairs / MIB, MUTED, ":"
+    yield "$b\\,n_h\\,l\\,n_r\\,c$, LSH as printed", memory.paper.windows / MIB, INK, ":"
+
+
+def _scale_in_powers(axes: Axes, values: np.ndarray, terms: list[Term]) -> None:
+    """Give axes logarithmic scales, bytes with their units, and every term its formula."""
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    _name_ends(axes, terms)
+    axes.xaxis.set_major_locator(FixedLocator(values))
+    axes.yaxis.set_major_locator(LogLocator(base=4, numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: in_units(value * MIB)))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_locator(NullLocator())
+    quieten(axes)
+
+
+def _name_ends(axes: Axes, terms: list[Term]) -> None:
+    """Write the formulas beside the ends of their lines, apart from each other."""
+    low, high = (math.log2(edge) for edge in axes.get_ylim())
+    lowest = low
+    for name, amounts, colour, _ in sorted(terms, key=lambda term: term[1][-1]):
+        height = max(lowest, math.log2(amounts[-1]))
+        lowest = height + (high - low) / _MOST_NAMES
+        axes.annotate(
+            name,
+            (1.02, (height - low) / (high - low)),
+            xycoords="axes fraction",
+            va="center",
+            fontsize=RC["font.size"],
+            color=colour,
+            annotation_clip=False,
+        )

@@ -1,0 +1,268 @@
+"""Draw how a run went: its curves, and a strip in which a probe's buckets organise themselves."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullLocator,
+    PercentFormatter,
+)
+
+from reformer_viz.measure.training import Training
+from reformer_viz.style import (
+    INK,
+    MUTED,
+    PALETTE,
+    RC,
+    SHADE,
+    bucket_colours,
+    dress,
+    new_figure,
+    plotly_template,
+)
+
+_LINE, _MARK = PALETTE[0], PALETTE[5]
+_SMALL = RC["font.size"] - 1
+_MOST_NAMES = 16
+_LOSS = "Loss"
+_GRADIENT = "Gradient norm, before clipping"
+_MASS = "Full attention's weight found"
+_BALANCE = "Largest bucket"
+_SOUGHT = "Pairs that the last snapshot seeks"
+
+
+def plot_training(training: Training, layer: int = 0, head: int = 0, round: int = 0) -> Figure:
+    """Draw a run's curves and, where a probe was recorded, what its buckets did.
+
+    Below the curves every row is a snapshot and every column a token of the probe, coloured by its
+    bucket in one round: on the left in reading order, on the right in the order in which the last
+    snapshot sorts them. `layer` counts the layers that were recorded.
+    """
+    if training.recording is None:
+        figure = new_figure(9.6, 2.7)
+        curves = [*figure.subplots(1, 3)]
+    else:
+        figure = new_figure(9.6, 8.0)
+        grid = figure.add_gridspec(3, 6, height_ratios=[1, 1, 1.6])
+        places = [(row, slice(at, at + 2)) for row in (0, 1) for at in (0, 2, 4)]
+        curves = [figure.add_subplot(grid[place]) for place in places]
+        strips = [figure.add_subplot(grid[2, at : at + 3]) for at in (0, 3)]
+        _draw_probe(curves[3:], training)
+        _draw_strips(strips, training, layer, head, round)
+    _draw_run(curves[:3], training)
+    for axes in curves:
+        _quiet(axes, training)
+    return figure
+
+
+def _draw_run(panels: list[Axes], training: Training) -> None:
+    """Draw loss, measure and gradient norm."""
+    loss, measure, gradient = panels
+    loss.plot(training.steps, training.loss, color=_LINE, linewidth=1, label="training")
+    loss.plot(
+        training.evaluation_steps,
+        training.evaluation_loss,
+        "o-",
+        color=_MARK,
+        markersize=3,
+        linewidth=1,
+        label="held out",
+    )
+    loss.set_ylim(bottom=0)
+    _name_lines(loss)
+    dress(loss, _LOSS, "step", "nats")
+    measure.plot(training.evaluation_steps, training.measure, "o-", color=_MARK, markersize=3)
+    measure.margins(y=0.08)
+    measure.set_ylim(bottom=0)
+    if training.measure_name == "accuracy":
+        _in_percent(measure)
+    dress(measure, f"Held-out {training.words()}", "step", _unit(training))
+    gradient.plot(training.steps, training.gradient_norm, color=_LINE, linewidth=1)
+    gradient.set_yscale("log")
+    gradient.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    gradient.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    gradient.yaxis.set_minor_locator(NullLocator())
+    dress(gradient, _GRADIENT, "step", "length of the gradient")
+
+
+def _draw_probe(panels: list[Axes], training: Training) -> None:
+    """Draw what was found, how even the buckets are, and what became of the sought pairs."""
+    mass, balance, sought = panels
+    recording, organisation = training.recording, training.organisation
+    even = 1 / recording.rule["n_buckets"]
+    _draw_layers(mass, training, recording.mass_found)
+    _draw_layers(balance, training, organisation.largest_share.mean(-1))
+    balance.axhline(even, color=MUTED, linestyle="--", linewidth=1, label="even")
+    for place, (_, colour) in enumerate(_layers(training)):
+        for share, line, what in (
+            (organisation.sought_seen, "-", "seen by some round"),
+            (organisation.sought_together, ":", "in one bucket, by round"),
+        ):
+            name = None if place else what  # of the first layer: colours are named beside
+            sought.plot(recording.steps, share[:, place], line, color=colour, label=name)
+    sought.axhline(even, color=MUTED, linestyle="--", linewidth=1, label="one bucket by chance")
+    dress(mass, _MASS, "step", "share of the weight")
+    dress(balance, _BALANCE, "step", "share of the tokens")
+    dress(sought, _SOUGHT, "step", "share of the pairs")
+    for axes in panels:
+        _in_percent(axes)
+        _name_lines(axes)
+    balance.set_ylim(0, 1.2 * organisation.largest_share.mean(-1).max())
+    sought.set_ylim(0, 1.5)  # its names stand above 100 %
+    sought.set_yticks(np.linspace(0, 1, 6))
+
+
+def _draw_layers(axes: Axes, training: Training, shares: np.ndarray) -> None:
+    """Draw one line a layer, the mean over its heads, in the area that the heads cover."""
+    steps = training.recording.steps
+    for place, (name, colour) in enumerate(_layers(training)):
+        of_layer = shares[:, place]
+        area = of_layer.min(-1), of_layer.max(-1)
+        axes.fill_between(steps, *area, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(steps, of_layer.mean(-1), color=colour, label=name)
+
+
+def _layers(training: Training) -> list[tuple[str, str]]:
+    """Name and colour the layers that were recorded."""
+    layers = training.recording.layers
+    return [
+        (f"layer {layer}", colour)
+        for layer, colour in zip(layers, bucket_colours(len(layers)), strict=True)
+    ]
+
+
+def _draw_strips(panels: list[Axes], training: Training, layer: int, head: int, round: int) -> None:
+    """Draw the snapshots' buckets, once in reading order and once in the last one's order."""
+    recording = training.recording
+    recording.check_place(layer, head, round)
+    buckets = recording.buckets[:, layer, head, round]
+    n_buckets = recording.rule["n_buckets"]
+    colours = ListedColormap(bucket_colours(n_buckets))
+    order = recording.last_order(layer, head, round)
+    for axes, columns in zip(panels, (np.arange(len(order)), order), strict=True):
+        axes.imshow(
+            buckets[:, columns],
+            cmap=colours,
+            vmin=-0.5,
+            vmax=n_buckets - 0.5,
+            aspect="auto",
+            interpolation="nearest",
+        )
+        rows = np.arange(0, len(buckets), -(-len(buckets) // _MOST_NAMES))
+        axes.set_yticks(rows, [f"{step:,}" for step in recording.steps[rows]])
+    dress(
+        panels[0],
+        f"The probe's buckets: layer {recording.layers[layer]}, head {head}, round {round}",
+        "token, in reading order",
+        "snapshot after step",
+    )
+    panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    dress(panels[1], "The same, sorted as in the last snapshot", "bucket in the last snapshot")
+    _name_buckets(panels[1], buckets[-1, order])
+
+
+def _name_buckets(axes: Axes, in_order: np.ndarray) -> None:
+    """Write the number of every bucket under its tokens, and of many buckets those of some."""
+    names = np.unique(in_order)
+    names = names[:: -(-len(names) // _MOST_NAMES)]
+    axes.set_xticks([np.flatnonzero(in_order == name).mean() for name in names], names)
+
+
+def _name_lines(axes: Axes) -> None:
+    """Say what the lines are, where there is more than one."""
+    if len(axes.get_legend_handles_labels()[1]) > 1:
+        axes.legend(loc="best", frameon=False, fontsize=_SMALL, labelcolor=INK)
+
+
+def _in_percent(axes: Axes) -> None:
+    """Give axes the whole range of a share."""
+    axes.set_ylim(0, 1.03)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
+def _quiet(axes: Axes, training: Training) -> None:
+    """Give axes the run's whole length and a quiet grid."""
+    axes.set_xlim(0, training.steps[-1])
+    axes.grid(axis="y", color=SHADE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _unit(training: Training) -> str:
+    """Return the unit of the measure."""
+    return "share of the predictions" if training.measure_name == "accuracy" else training.words()
+
+
+def plotly_training(training: Training, dark: bool = False):
+    """Draw the curves with Plotly: hover says step and value, of every layer.
+
+    Raises ImportError where Plotly is not installed.
+    """
+    from plotly.subplots import make_subplots  # slow to import, and only this needs it
+
+    titles = [_LOSS, f"Held-out {training.words()}", _GRADIENT]
+    titles += [] if training.recording is None else [_MASS, _BALANCE, _SOUGHT]
+    n_rows = len(titles) // 3
+    spacing = {"horizontal_spacing": 0.1, "vertical_spacing": 0.22}
+    figure = make_subplots(rows=n_rows, cols=3, subplot_titles=titles, **spacing)
+    places = [{"row": place // 3 + 1, "col": place % 3 + 1} for place in range(len(titles))]
+    for panel, (name, x, y, line) in _all_curves(training):
+        words = {"name": name, "hovertemplate": "step %{x}: %{y:.3g}"}
+        figure.add_scatter(x=x, y=y, line=line, mode="lines", **words, **places[panel])
+    figure.update_layout(
+        template=plotly_template(dark),
+        showlegend=False,
+        height=250 * n_rows,
+        margin={"l": 50, "r": 10, "t": 40, "b": 40},
+    )
+    figure.update_annotations(font_size=13)
+    figure.update_xaxes(title_text="step", title_standoff=4, range=[0, training.steps[-1]])
+    for place, unit in zip(places, _units(training), strict=False):
+        shape = {"tickformat": ".0%"} if unit.startswith("share") else {}
+        figure.update_yaxes(title_text=unit, rangemode="tozero", **shape, **place)
+    figure.update_yaxes(title_standoff=4, title_font_size=11)
+    figure.update_yaxes(type="log", dtick=1, row=1, col=3)
+    return figure
+
+
+def _units(training: Training) -> list[str]:
+    """Return what is on the vertical axes, panel by panel."""
+    of_probe = ["share of the weight", "share of the tokens", "share of the pairs"]
+    return ["nats", _unit(training), "length of the gradient", *of_probe]
+
+
+def _all_curves(training: Training) -> list[tuple[int, tuple]]:
+    """List every curve as the panel it is in, its name, its points, and how it looks."""
+    steps, held_out = training.steps, training.evaluation_steps
+    line, mark = {"color": _LINE}, {"color": _MARK}
+    curves = [
+        (0, ("training", steps, training.loss, line)),
+        (0, ("held out", held_out, training.evaluation_loss, mark)),
+        (1, (f"held-out {training.words()}", held_out, training.measure, mark)),
+        (2, ("gradient norm", steps, training.gradient_norm, line)),
+    ]
+    if training.recording is None:
+        return curves
+    steps, organisation = training.recording.steps, training.organisation
+    for place, (name, colour) in enumerate(_layers(training)):
+        look, dotted = {"color": colour}, {"color": colour, "dash": "dot"}
+        mass, largest, seen, together = (
+            of_layers[:, place]
+            for of_layers in (
+                training.recording.mass_found.mean(-1),
+                organisation.largest_share.mean((-1, -2)),
+                organisation.sought_seen,
+                organisation.sought_together,
+            )
+        )
+        curves += [
+            (3, (name, steps, mass, look)),
+            (4, (name, steps, largest, look)),
+            (5, (f"{name}, seen by some round", steps, seen, look)),
+            (5, (f"{name}, in one bucket", steps, together, dotted)),
+        ]
+    return curves

@@ -1,0 +1,41 @@
+"""Controls that several explorers have."""
+
+from ipywidgets import BoundedIntText, Button, FloatSlider, IntSlider, Widget
+
+STYLE = {"description_width": "92px"}
+
+
+def slider(
+    description: str, value: float | int, low: int, high: int, step: int = 1
+) -> IntSlider | FloatSlider:
+    """Make a slider that reaches its first value, also one that cannot be shown."""
+    kind = IntSlider if isinstance(value, int) else FloatSlider
+    low, high = min(low, value), max(high, value)
+    return kind(description=description, value=value, min=low, max=high, step=step, style=STYLE)
+
+
+def number(description: str, value: int, low: int, high: int) -> BoundedIntText:
+    """Make a box for a whole number."""
+    return BoundedIntText(
+        description=description,
+        value=value,
+        min=low,
+        max=high,
+        style=STYLE,
+        layout={"width": "180px"},
+    )
+
+
+def noise_and_rotations(noise: float | int, rotations: int) -> dict[str, Widget]:
+    """Make the controls that push vectors away and draw other random directions to hash with."""
+    push = FloatSlider(
+        description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=STYLE
+    )
+    draw = number("rotations", rotations, 0, 9999)
+    again = Button(description="New rotations", tooltip="Hash with other random directions")
+
+    def draw_again(_: Button) -> None:
+        draw.value += 1
+
+    again.on_click(draw_again)
+    return {"noise": push, "rotations": draw, "new_rotations": again}
