@@ -24,8 +24,8 @@ from reformer_viz.measure.sparsity_by_rule import (
 )
 from reformer_viz.measure.words import in_millionths, in_percent
 from reformer_viz.widgets.bucketing import DEFAULT_NOISE, DEFAULT_SEED
-from reformer_viz.widgets.controls import noise_and_rotations, number, slider
 from reformer_viz.widgets.call import Call
+from reformer_viz.widgets.controls import noise_and_rotations, number, slider
 from reformer_viz.widgets.panel import Panel
 
 MOST_TOKENS = 16_384
