@@ -145,9 +145,20 @@ copier = ReformerLM(
     )
 )
 
+# %% [markdown]
+# A recorder looks at one sequence that the model never trains on, every 15 steps, always with the same
+# rotations: what moves in its buckets has been learned.
+
 # %% tags=["nbval-ignore-output"]
+from reformer_viz import Recorder, explore_training, measure_training
+
+probe = next(copying.held_out(1)).tokens
+recorder = Recorder(copier, probe, at=range(0, 301, 15))
 copy_run = train(
-    copier, copying, TrainConfig(steps=300, batch_size=32, learning_rate=2e-3, evaluate_every=50)
+    copier,
+    copying,
+    TrainConfig(steps=300, batch_size=32, learning_rate=2e-3, evaluate_every=50),
+    on_step=recorder,
 )
 print(f"{copy_run.seconds:.0f} s on {copy_run.device}")
 for evaluation in copy_run.evaluations:
@@ -159,13 +170,20 @@ assert accuracy >= 0.99, f"copying reached only {accuracy:.1%}"
 print("at least 99 % right:", accuracy >= 0.99)
 
 # %% [markdown]
+# Scrub through the run below, or press play. Each row of colours is a snapshot; framed in the square
+# are the pairs that matter in the end. When does the hash find them, before the loss falls or after?
+
+# %% tags=["nbval-ignore-output"]
+explore_training(measure_training(copy_run, recorder))
+
+# %% [markdown]
 # What did it learn to hash? `model.trace` runs the model once and keeps what every layer's attention
 # saw: queries-and-keys, values, and the plan that was used. Here is one sequence that it has never
 # seen; each copied token should share a bucket with what it must look at. The cell counts that in the
 # model's own plan. The picture below it hashes the same vectors of one head with rotations of its own.
 
 # %%
-example = next(copying.held_out(1)).tokens
+example = probe
 trace = copier.eval().trace(example)
 layer = trace.layers[0]
 seen = (layer.plan.times_seen() > 0)[0].any(dim=0)  # by any head
@@ -292,6 +310,17 @@ written = sample(
     writer, prompt, 200, temperature=0.7, top_p=0.95, generator=torch.Generator().manual_seed(0)
 )
 print(text.decode(written[0]))
+
+# %% [markdown]
+# And where does it look while it writes? The microscope shows one head of the trained model: the text
+# and its sorted order, the chosen token's bucket-mates, those that the window lost, those that other
+# rounds found, and what each of them weighs. Type a text of your own, choose another head.
+
+# %% tags=["nbval-ignore-output"]
+from reformer_viz import explore_model
+
+statement = "The statement executes the first clause, and the expression list is evaluated once."
+explore_model(writer, statement)
 
 # %% [markdown]
 # ## What this tour did not show

@@ -25,7 +25,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 60_000  # ms: a test machine may be slow and shared
+PATIENCE = 120_000  # ms: a test machine may be slow and shared
 
 FIRST_CELL = "from reformer_viz import explore_bucketing\npanel = explore_bucketing()\npanel"
 
@@ -135,6 +135,10 @@ class Watch:
         self.page.goto(f"{lab}/lab/tree/{name}?reset", wait_until="domcontentloaded")
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator", state="attached")
         self.page.wait_for_selector('[data-status="idle"]', state="attached")
+        # A command that comes before the session is lost, or asks which kernel to use.
+        self.page.wait_for_function(
+            "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.isReady"
+        )
         self.page.wait_for_timeout(800)
 
     def command(self, name: str, **arguments) -> None:
