@@ -130,7 +130,7 @@ def _draw_kept(axes: Axes, memory: Memory) -> None:
 def _draw_peak(axes: Axes, memory: Memory) -> None:
     """Draw the highest point of the step."""
     axes.fill_between(
-        memory.values,
+        _wide(memory),
         memory.parameters / MIB,
         color=SHADE,
         edgecolor=MUTED,
@@ -153,9 +153,10 @@ def _draw_peak(axes: Axes, memory: Memory) -> None:
 def _draw_parts(axes: Axes, memory: Memory) -> None:
     """Stack what lives at the highest point of the last kind's step."""
     parts = list(_parts(memory))
+    places = _wide(memory)
     drawn = axes.stackplot(
-        memory.values,
-        *(part / MIB for _, part, _ in parts),
+        places,
+        *(np.broadcast_to(part / MIB, places.shape) for _, part, _ in parts),
         colors=[colour for _, _, colour in parts],
         edgecolor="white",
         linewidth=0.6,
@@ -172,6 +173,12 @@ def _draw_parts(axes: Axes, memory: Memory) -> None:
     *_, kind = memory.steps
     axes.set_ylim(0, sum(part[-1] for _, part, _ in parts) / MIB * 1.7)  # room for the names
     dress(axes, f"In parts: {LABELS[kind]}", AXES[memory.axis], "MiB")
+
+
+def _wide(memory: Memory) -> np.ndarray:
+    """Return where areas begin and end: a single point has some width too."""
+    values = memory.values
+    return values if len(values) > 1 else values * np.array([0.98, 1.02])
 
 
 def _parts(memory: Memory) -> Iterator[tuple[str, np.ndarray, str]]:

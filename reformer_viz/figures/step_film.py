@@ -136,7 +136,7 @@ def _words(film: StepFilm, shown: np.ndarray) -> list[str]:
     ]
 
 
-def thinned(film: StepFilm, most: int = 500) -> np.ndarray:
+def thinned(film: StepFilm, most: int = 320) -> np.ndarray:
     """Choose operations to draw, so that no height is missed: of every stretch its extremes."""
     n_operations = len(film.live)
     edges = np.linspace(0, n_operations, min(n_operations, most // 2) + 1).astype(int)

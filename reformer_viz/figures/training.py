@@ -111,7 +111,7 @@ def _draw_probe(panels: list[Axes], training: Training) -> None:
     for axes in panels:
         _in_percent(axes)
         _name_lines(axes)
-    balance.set_ylim(0, 1.2 * organisation.largest_share.mean(-1).max())
+    balance.set_ylim(0, 1.5 * organisation.largest_share.mean(-1).max())
     sought.set_ylim(0, 1.5)  # its names stand above 100 %
     sought.set_yticks(np.linspace(0, 1, 6))
 

@@ -112,11 +112,10 @@ class Memory:
             return "No step was timed: ask for repeats=3."
         first, *others = self.steps
         last = self.at(-1)
+        said = [f"At {last} a {LABELS[first]} step takes {self.steps[first].seconds[-1]:.3g} s."]
         took = [f"{self.relative_seconds(kind)[-1]:.2f} ({LABELS[kind]})" for kind in others]
-        said = [
-            f"At {last} a {LABELS[first]} step takes {self.steps[first].seconds[-1]:.3g} s, the "
-            f"others so many times as long: {', '.join(took)}."
-        ]
+        if others:
+            said.append(f"The others take so many times as long: {', '.join(took)}.")
         if {"checkpointed", "reversible"} <= set(self.steps):
             faster = self.checkpointed.seconds < self.reversible.seconds
             said.append(f"Checkpointing is faster than reversing at {self._points(faster)}.")

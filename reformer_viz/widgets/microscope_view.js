@@ -199,7 +199,7 @@ function drawCell(scene, row, k) {
   else fill(x, CELLS, wide, CELL, colour, lit ? 1 : 0.16);
   const words = data.labels[i], on = lit ? data.text_colours[b] : ink;
   if (lit && data.hatched && b % 2) fill(x, FEET - 4, wide, 2, on, 0.6);
-  text(words, x + wide / 2, FEET / 2,
+  text(words, x + wide / 2, CELLS + CELL / 2,
     { size: words.length > 1 ? 10 : 14, colour: on, alpha: lit ? 1 : 0.75, family: MONO, most: wide });
   if (kind === ELSEWHERE || kind === FOUND) fill(x, FEET + 1, wide, 3, ink, 0.55);
   if (shares?.get(i)) stem(scene, x + wide / 2, CELLS - 1, FUNNEL - 8, Math.min(wide, 6), shares.get(i));

@@ -34,6 +34,13 @@ MIDDLES = """() => {
     return [...image.data.slice(at, at + 4)];
   }));
 }"""
+# How many colours a token's cell has in the row that can be read: its own, and those of a letter.
+COLOURS = """x => {
+  const canvas = document.querySelector('.rx-text'), pixels = new Set();
+  const { data } = canvas.getContext('2d').getImageData(x + 3, 80, 6, 16);
+  for (let at = 0; at < data.length; at += 4) pixels.add(data.slice(at, at + 4).join());
+  return pixels.size;
+}"""
 PLACE = "() => document.querySelector('.rx-root').__rx.place"
 WEIGHTS = "() => document.querySelector('.rx-root').__rx.view.shown.weights?.version ?? null"
 START = "() => document.querySelector('.rx-root').__rx.view.squares().start"
@@ -274,6 +281,8 @@ def test_an_exported_page_moves_from_disk_without_a_network(watch, tmp_path, sch
     panel.place = {"token": 21}
     alone.wait_for_status(repr(panel))
     assert alone.page.evaluate("() => document.documentElement.scrollWidth") <= 800
+    wide = alone.page.locator(".rx-text").bounding_box()["width"] / 64
+    assert all(alone.page.evaluate(COLOURS, round(k * wide)) > 3 for k in range(20, 26))
     assert serious_complaints(alone) == []
     assert alone.page.title() != "1"
     assert alone.page.locator(".rx-root img").count() == 0

@@ -211,7 +211,7 @@ def test_a_sentence_names_the_nearest_angle_and_the_worst_point():
         ({"hash": lambda x: x.long()}, "hash must return .batch heads rounds length."),
         ({"hash": lambda x: [1, 2]}, "hash must return a tensor or an array .* got list"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_what_cannot_be_measured_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):

@@ -211,8 +211,12 @@ def test_the_sentence_speaks_of_the_axis_that_grew(by_length, by_rounds):
     assert "at 2 layers, 1 x 32 tokens: from 1 to 3 rounds" in by_rounds.describe()
 
 
-def test_one_point_and_one_kind_make_a_sentence_too():
-    alone = measure_memory(CONFIG, (2,), kinds=("reversible",), repeats=0)
+def test_one_point_and_one_kind_make_sentences_and_a_picture_too():
+    alone = measure_memory(CONFIG, (2,), kinds=("reversible",), repeats=1)
+    seconds = alone.reversible.seconds[0]
+    assert alone.describe_times() == f"At 2 layers a reversible step takes {seconds:.3g} s."
+    parts = plot_memory(alone).axes[2].collections
+    assert [len(set(part.get_paths()[0].vertices[:, 0].round(9))) for part in parts] == [2] * 5
     assert "Nothing else grows in a reversible stack." in alone.describe()
     assert "from 2 to 2 layers a reversible stack grows by 0 B" in alone.describe()
 

@@ -160,10 +160,10 @@ def test_what_is_not_said_stays_as_the_model_did_it():
     assert (changed.layer, changed.head, changed.labels) == (1, 0, microscope.labels)
 
 
-def test_the_plan_is_the_one_that_the_model_used():
-    model, tokens = model_of(), tokens_of(50)
-    plan = model.eval().trace(tokens[None]).layers[1].plan
+def test_the_plan_is_the_one_that_the_model_uses_when_it_evaluates():
+    model, tokens = model_of(dropout=0.5).train(), tokens_of(50)
     microscope = measure_microscope(model, tokens, head=1)
+    plan = model.eval().trace(tokens[None]).layers[1].plan
     for name in ("buckets", "order", "slot", "first", "last"):
         assert getattr(microscope, name).tolist() == getattr(plan, name)[0, 1].tolist()
 
@@ -196,8 +196,8 @@ def test_looking_leaves_the_model_and_the_random_state_as_they_were():
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_a_copy_does_not_follow_the_model_and_has_no_dropout():
-    model = model_of(dropout=0.5).train()
+def test_a_copy_does_not_follow_the_model():
+    model = model_of()
     looked_at, tokens = copy_of(model), tokens_of(30)
     before = take_specimen(looked_at, tokens).look()
     with torch.no_grad():

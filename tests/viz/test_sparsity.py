@@ -409,8 +409,14 @@ def test_a_leak_is_the_difference_of_what_two_plans_show(shape, cut):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_within_buckets_the_sliding_rule_leaks_nothing_and_the_chunk_rule_does(seed):
-    leak = measure_leak(plan_of(seed, length=200, n_buckets=8, rounds=4), seed=seed)
+    plan = plan_of(seed, length=200, n_buckets=8, rounds=4)
+    leak = measure_leak(plan, seed=seed)
     assert not leak.rules["sliding"].changed.any()
+    before, after = replanned(plan, 100, "chunks", seed)
+    lost, gained = (before & ~after).any(1), (after & ~before).any(1)
+    assert (lost & ~gained).any()
+    assert (gained & ~lost).any()
+    assert leak.rules["chunks"].changed.tolist() == (lost | gained).tolist()
     assert leak.rules["chunks"].changed.sum() > 20
     changed = int(leak.rules["chunks"].changed.sum())
     assert leak.describe() == (
