@@ -16,6 +16,7 @@ from reformer_core.layers import LSHSelfAttention
 from reformer_core.models import LayerTrace, ReformerLM, Trace
 from reformer_core.tasks import Duplicate, Task
 from reformer_viz.measure.recall import attend_to_found, look_at_all
+from reformer_viz.measure.words import count
 
 # How many tokens a model reads at once.
 _TOKENS_AT_ONCE = 1 << 14
@@ -101,8 +102,8 @@ class Misses:
         )
         return (
             f"{self.n_sequences:,} sequences, {len(self.positions):,} answers each, with "
-            f"{_in_rounds(place + 1)}: a head saw the needed key of {self.seen[place]:.1%} of the "
-            f"answers, and {_share(right, right + failed)} of these are right. {others} "
+            f"{count(place + 1, 'round')}: a head saw the needed key of {self.seen[place]:.1%} of "
+            f"the answers, and {_share(right, right + failed)} of these are right. {others} "
             f"Right of all: {self.accuracy[place]:.1%}. Full "
             f"attention with the same weights: {self.accuracy_in_full:.1%}."
         )
@@ -152,7 +153,7 @@ class MissCost:
         worst = int(cost.argmax())
         return (
             f"{self.length:,} tokens. Full attention needs {self.loss_in_full.mean():.2f} bits a "
-            f"token; hashing with {_in_rounds(place + 1)} and the same weights costs "
+            f"token; hashing with {count(place + 1, 'round')} and the same weights costs "
             f"{cost.mean():+.2f}. {int(much.sum()):,} predictions missed at least half of full "
             f"attention's weight: {_mean(cost[much])} each; the others: {_mean(cost[~much])}. The "
             f"dearest token is {worst + 1:,}, “{self.labels[worst + 1]}”: {cost[worst]:+.2f}."
@@ -394,10 +395,6 @@ def _name(token: int, vocab_size: int) -> str:
         if character.isascii() and (character.isprintable() or token == 10)
         else (f"\\x{token:02x}")
     )
-
-
-def _in_rounds(n_hashes: int) -> str:
-    return f"{n_hashes:,} round{'' if n_hashes == 1 else 's'}"
 
 
 def _share(part: int | np.integer, whole: int | np.integer) -> str:

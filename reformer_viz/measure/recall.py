@@ -14,7 +14,8 @@ from reformer_core.attention.operation import implementation
 from reformer_core.attention.rule import Rule
 from reformer_core.bucketing import BucketPlan, Window, plan_chunks
 from reformer_core.hashing import Buckets, draw_rotations, hash_generator, hash_vectors
-from reformer_viz.measure.collisions import collision_probabilities
+from reformer_viz.measure.collisions import collision_probabilities, in_buckets
+from reformer_viz.measure.words import count
 
 # How many scores exist at once, so that memory grows with the length and not with its square.
 _SCORES_AT_ONCE = 1 << 22
@@ -85,9 +86,8 @@ class Recall:
     def name(self, setting: int) -> str:
         """Say in words how the vectors were hashed and cut."""
         n_buckets, chunk_length = self.settings[setting]
-        count = n_buckets if isinstance(n_buckets, int) else " x ".join(map(str, n_buckets))
         piece = "chunks" if self.window == "chunks" else "windows"
-        return f"{count} buckets, {piece} of {chunk_length:,}"
+        return f"{in_buckets(n_buckets)}, {piece} of {chunk_length:,}"
 
     def describe(self, setting: int | None = None) -> str:
         """Say in a few sentences what few and many rounds find, in every setting or in one."""
@@ -113,10 +113,11 @@ class Recall:
             for name in ("same_bucket", "expected", "found", "mass_found")
         )
         number = int(self.n_hashes[place])
-        subject, s = ("1 round", "s") if number == 1 else (f"{number:,} rounds", "")
+        s = "s" if number == 1 else ""
         text = (
-            f"{subject} put{s} {hashed:.0%} of the top keys into their query's bucket (theory "
-            f"{theory:.0%}), {found:.0%} into its window too, and show{s} {mass:.0%} of the weight"
+            f"{count(number, 'round')} put{s} {hashed:.0%} of the top keys into their query's "
+            f"bucket (theory {theory:.0%}), {found:.0%} into its window too, and show{s} "
+            f"{mass:.0%} of the weight"
         )
         if self.error is not None:
             once, repeated = (
@@ -196,7 +197,7 @@ def measure_recall(
     full = look_at_all(qk, values, top_k=top_k, causal=causal)
     counts = n_buckets if isinstance(n_buckets, list) else [n_buckets]
     lengths = [chunk_length] if isinstance(chunk_length, int) else list(chunk_length)
-    settings = [Setting(count, length) for count in counts for length in lengths]
+    settings = [Setting(buckets, length) for buckets in counts for length in lengths]
     rounds = _numbers_of_rounds(max_hashes)
     return compare(full, settings, n_hashes=rounds, seeds=seeds, label=label, **rule)
 

@@ -1,6 +1,9 @@
 """Controls that several explorers have."""
 
-from ipywidgets import BoundedIntText, Button, FloatSlider, IntSlider, Widget
+from collections.abc import Sequence
+from typing import Any
+
+from ipywidgets import BoundedIntText, Button, Dropdown, FloatSlider, IntSlider, Widget
 
 STYLE = {"description_width": "92px"}
 
@@ -24,6 +27,12 @@ def number(description: str, value: int, low: int, high: int) -> BoundedIntText:
         style=STYLE,
         layout={"width": "180px"},
     )
+
+
+def choice(description: str, value: Any, options: Sequence) -> Dropdown:
+    """Make a choice that holds its first value, also one that cannot be shown."""
+    options = options if value in options else (*options, value)
+    return Dropdown(description=description, options=options, value=value, style=STYLE)
 
 
 def noise_and_rotations(noise: float | int, rotations: int) -> dict[str, Widget]:

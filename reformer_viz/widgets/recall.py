@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from ipywidgets import Dropdown, IntSlider, Widget
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from reformer_viz.figures.recall import plot_recall, plotly_recall
 from reformer_viz.measure.recall import FullLook, Recall, Setting, compare, look_at_all
 from reformer_viz.widgets.call import Call
+from reformer_viz.widgets.controls import choice, slider
 from reformer_viz.widgets.panel import Panel
 
 MOST_TOKENS = 4096
@@ -23,7 +23,6 @@ _TOP_KEYS = (1, 2, 4, 8, 16, 32, 64)
 _POWERS = tuple(2**k for k in range(1, 10))
 _MADE_UP = 4, 512, 16  # heads, tokens, numbers a vector
 _HEADS_LENGTH = 2.0  # of a made-up vector, so that full attention has favourites
-_STYLE = {"description_width": "70px"}
 GIVEN, RANDOM = "given", "random"
 
 
@@ -75,12 +74,12 @@ def explore_recall(
         )
 
     controls = {
-        "n_buckets": _choice("buckets", n_buckets, _POWERS),
-        "chunk_length": _choice("chunk", chunk_length, _POWERS),
-        "top_k": _choice("top keys", top_k, _TOP_KEYS),
-        "window": _choice("window", window, ("chunks", "sliding")),
-        "source": _choice("vectors", source, (GIVEN, RANDOM)),
-        "rotations": _draws(rotations),
+        "n_buckets": choice("buckets", n_buckets, _POWERS),
+        "chunk_length": choice("chunk", chunk_length, _POWERS),
+        "top_k": choice("top keys", top_k, _TOP_KEYS),
+        "window": choice("window", window, ("chunks", "sliding")),
+        "source": choice("vectors", source, (GIVEN, RANDOM)),
+        "rotations": slider("rotations", rotations, 0, 20),
     }
     call = Call(
         explore_recall,
@@ -132,14 +131,3 @@ def _turned(vectors: Tensor) -> Tensor:
     """Turn every vector into a random direction, and leave its length."""
     drawn = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(1)).to(vectors)
     return drawn * vectors.norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True)
-
-
-def _choice(description: str, value: Any, options: Sequence) -> Widget:
-    """Make a choice that holds its first value, also one that cannot be shown."""
-    options = options if value in options else (*options, value)
-    return Dropdown(description=description, options=options, value=value, style=_STYLE)
-
-
-def _draws(value: int) -> Widget:
-    """Make the control that hashes with other rotations."""
-    return IntSlider(description="rotations", value=value, min=0, max=max(20, value), style=_STYLE)

@@ -84,7 +84,12 @@ def test_vectors_are_those_of_the_moment_when_it_was_made():
     panel.controls["n_buckets"].value = 8
     panel.controls["n_buckets"].value = 4
     assert same(panel.data, before)
-    panel.close()
+    panel.controls["source"].value = "random"  # looked at only now
+    qk, values = vectors()
+    turned = explore_recall(qk, values, n_buckets=4, n_hashes=(1, 2), source="random")
+    assert same(panel.data, turned.data)
+    for made in (panel, turned):
+        made.close()
 
 
 def test_the_printed_picture_is_of_what_is_shown(panel):

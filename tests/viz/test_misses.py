@@ -20,6 +20,7 @@ from reformer_viz import (
     plot_misses,
     write_miss_cost,
 )
+from reformer_viz.measure import misses as misses_module
 
 TASK = Duplicate(vocab_size=6, length=16)
 CONFIG = ReformerConfig(
@@ -198,6 +199,15 @@ def test_a_sentence_says_what_misses_cost(cost):
     assert "with 2 rounds" in cost.describe()
     assert cost.describe_token(0).endswith("the first, which nothing predicts.")
     assert f"{cost.cost[2, 6]:+.2f} bits" in cost.describe_token(7, 3)
+
+
+def test_a_model_that_trains_on_does_not_change_the_copy_that_is_measured():
+    model = model_of()
+    copied = misses_module._copy(model)
+    kept = copied.head.weight.clone()
+    with torch.no_grad():
+        model.head.weight.add_(1)
+    assert torch.equal(copied.head.weight, kept)
 
 
 @pytest.mark.parametrize("training", [True, False])

@@ -12,7 +12,7 @@ from reformer_core import draw_rotations, full_attention, hash_generator, keys_f
 from reformer_viz import measure_recall, plot_recall, plotly_recall
 from reformer_viz.measure import recall as recall_module
 from reformer_viz.measure.collisions import collision_probabilities
-from reformer_viz.measure.memory import LiveBytes
+from reformer_viz.measure.live_bytes import LiveBytes
 from reformer_viz.measure.recall import Setting, compare, look_at_all
 from tests import oracles
 
