@@ -183,8 +183,7 @@ explore_training(measure_training(copy_run, recorder))
 # model's own plan. The picture below it hashes the same vectors of one head with rotations of its own.
 
 # %%
-example = probe
-trace = copier.eval().trace(example)
+trace = copier.eval().trace(probe)
 layer = trace.layers[0]
 seen = (layer.plan.times_seen() > 0)[0].any(dim=0)  # by any head
 needed = [(i, i - 31) for i in range(32, 63)]  # at i, the next token stands at i - 31
@@ -197,7 +196,7 @@ explore_bucketing(
     n_buckets=8,
     n_hashes=4,
     chunk_length=16,
-    labels=[str(t) for t in example[0].tolist()],
+    labels=[str(t) for t in probe[0].tolist()],
 )
 
 # %% [markdown]
