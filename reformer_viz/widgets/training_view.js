@@ -2,7 +2,7 @@
 // from buckets is computed here; its words are those of `describe_snapshot` in measure/training.py.
 
 import {
-  dial, kindsOf, make, many, num, openPage, painter, planRound, ELSEWHERE, FOUND, SEEN,
+  dial, kindsOf, make, many, num, openPage, painter, planRound, sees, ELSEWHERE, FOUND, SEEN,
 } from './plan_view.js';
 
 const NOBODY = -1; // as in measure/recording.py
@@ -25,15 +25,13 @@ function filmOf(data, layer, head) {
   return { frames, plans, pairs, sought: sought[layer][head], mass: mass[layer][head] };
 }
 
-const sees = (plan, i, j, causal) =>
-  plan.first[plan.slot[i]] <= plan.slot[j] && plan.slot[j] <= plan.last[plan.slot[i]] &&
-  (causal ? j < i : j !== i);
+const maySee = (plan, i, j, causal) => sees(plan, i, j) && (causal ? j < i : j !== i);
 
 // What `describe_snapshot` counts, of one round at one snapshot.
 function countsOf({ frames, plans, pairs, mass }, data, snapshot, round) {
   const now = frames[snapshot][round], last = frames.at(-1)[round], sizes = new Int32Array(data.film.n_buckets);
   now.forEach(b => sizes[b]++);
-  const byAny = ([i, j]) => plans[snapshot].some(plan => sees(plan, i, j, data.film.causal));
+  const byAny = ([i, j]) => plans[snapshot].some(plan => maySee(plan, i, j, data.film.causal));
   return {
     mass: mass[snapshot] / 1000,
     settled: now.filter((b, i) => b === last[i]).length,
@@ -64,7 +62,7 @@ function tellToken({ data, place, at, kinds }, { frames, plans, sought }) {
   const { token, round } = place, n = sought.length, { labels, causal } = data.film, key = sought[token];
   const seen = kinds.subarray(token * n, token * n + n), here = seen.filter(kind => kind === SEEN).length;
   const more = seen.filter(kind => kind === ELSEWHERE || kind === FOUND).length;
-  const by = plan => sees(plan, token, key, causal);
+  const by = plan => maySee(plan, token, key, causal);
   const who = by(plans[at][round]) ? 'this round' : plans[at].some(by) ? 'another round' : 'no round';
   return `token ${num(token)} “${labels[token]}” is in bucket ${num(frames[at][round][token])} and sees ` +
     `${many(here, 'token')}, with the other rounds ${num(here + more)}. ` +
