@@ -464,7 +464,7 @@ def _rule(of: BucketPlan | Microscope) -> dict:
 def _weigh(microscope: Microscope) -> Weights:
     """Weigh every pair that some round sees: exp(q . k - log_total), times its count."""
     rounds = zip(microscope.order, microscope.first, microscope.last, strict=True)
-    every = [pairs_seen(*round, microscope.causal) for round in rounds]
+    every = (pairs_seen(*round, microscope.causal) for round in rounds)
     numbers = np.concatenate([query * microscope.length + key for query, key in every])
     pairs, times = np.unique(numbers, return_counts=True)
     query, key = np.divmod(pairs, microscope.length)
