@@ -98,12 +98,13 @@ def test_the_number_of_vectors_is_the_one_asked_for(panel):
 
 
 def test_the_still_picture_shows_the_front_of_the_sphere_in_the_regions_tints(panel):
+    panel.controls["n_buckets"].value = 16
     picture = panel._chart.picture()
     geometry = panel.data.geometry
     towards = geometry.corners[geometry.cells].mean(1) @ geometry.pair[0]
     seen, hidden = (
         set(geometry.cell_buckets[towards > 0.05]),
-        set(range(8)) - set(geometry.cell_buckets[towards > -0.05]),
+        set(geometry.cell_buckets) - set(geometry.cell_buckets[towards > -0.05]),
     )
     facecolor = traces(panel)[0]["regions"].facecolor
     tint = dict(zip(geometry.cell_buckets.tolist(), facecolor, strict=True))
