@@ -192,7 +192,8 @@ def _draw_patches(space: Space, trace: Any) -> Iterator[str]:
         ways = ("L".join(f"{number(x[i], 1)} {number(y[i], 1)}" for i in face) for face in chosen)
         d = "".join(f"M{way}z" for way in ways)
         # The stroke covers the hairlines that a browser leaves between neighbours.
-        yield element("path", d=d, fill=colour, stroke=colour, stroke_width=0.5)
+        if d:
+            yield element("path", d=d, fill=colour, stroke=colour, stroke_width=0.5)
 
 
 def _faces_of(trace: Any) -> np.ndarray:

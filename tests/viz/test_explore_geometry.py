@@ -98,14 +98,20 @@ def test_the_number_of_vectors_is_the_one_asked_for(panel):
 
 
 def test_the_still_picture_shows_the_front_of_the_sphere_in_the_regions_tints(panel):
+    panel.controls["n_buckets"].value = 16
     picture = panel._chart.picture()
     geometry = panel.data.geometry
-    cells = geometry.corners[geometry.cells].mean(1)
-    seen = set(geometry.cell_buckets[cells @ geometry.pair[0] > 0.05])
-    tints = [traces(panel)[0]["regions"].facecolor]
-    by_bucket = dict(zip(geometry.cell_buckets.tolist(), tints[0], strict=True))
+    towards = geometry.corners[geometry.cells].mean(1) @ geometry.pair[0]
+    seen, hidden = (
+        set(geometry.cell_buckets[towards > 0.05]),
+        set(geometry.cell_buckets) - set(geometry.cell_buckets[towards > -0.05]),
+    )
+    facecolor = traces(panel)[0]["regions"].facecolor
+    tint = dict(zip(geometry.cell_buckets.tolist(), facecolor, strict=True))
     assert len(seen) > 2
-    assert all(f'fill="{by_bucket[bucket]}"' in picture for bucket in seen)
+    assert hidden
+    assert all(f'fill="{tint[bucket]}"' in picture for bucket in seen)
+    assert not any(f'fill="{tint[bucket]}"' in picture for bucket in hidden)
     assert len(picture) < 200_000
     assert panel._chart.picture() == picture
 
