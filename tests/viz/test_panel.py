@@ -29,7 +29,7 @@ class CurveView:
 
     def plotly(self, data: np.ndarray, place: Mapping) -> go.Figure:
         figure = go.Figure(go.Scatter(x=np.arange(len(data)), y=data, name="curve"))
-        figure.update_layout(title={"text": f"{len(data)} points"})
+        figure.update_layout(title={"text": f"{len(data)} points"}, xaxis={"range": [-1, 10]})
         if len(data) > 5:
             figure.add_bar(x=[0, 1], y=[2, 3], name="bars")
             figure.data[0].marker.color = "#D55E00"
