@@ -1,12 +1,12 @@
-"""LSH attention in memory proportional to the length: bands of the sorted order, own backward.
+"""LSH attention in memory proportional to the length: blocks of the sorted order, own backward.
 
-Every round lays the positions of some heads out on one *line*, in sorted order, and cuts it into
-*bands* of a few dozen queries. What a band's queries see is a run of keys around it, so that a band
-needs one contiguous window of the line: a strided view, nothing is copied twice, and which keys a
-query sees inside its window is two comparisons. Most windows are short, so the common ones are
-computed together, and the blocks of keys that only some bands reach are added for those alone.
+All rounds of some heads are laid out in sorted order, as blocks of queries and the keys that they
+may see. Short buckets are squares, computed together with others of about their size
+(`islands.py`); what is longer is cut into bands of a few dozen queries, whose keys are one
+contiguous window (`bands.py`). Which keys a query sees inside its window is two comparisons, or
+none where it sees all that stands before it.
 
-The backward keeps qk, values, output and log_total, and computes every band again.
+The backward keeps qk, values, output and log_total, and computes every block again.
 """
 
 import math
@@ -22,8 +22,9 @@ from reformer_core.attention.islands import layouts
 from reformer_core.attention.rule import Rule, accumulated_in
 from reformer_core.workers import in_parallel, n_workers
 
-# How many queries a band has, how many scores exist at once, and how many slots a line has. About
-# a megabyte keeps a processor's cache warm; a GPU wants all of its multiprocessors busy.
+# How many queries a band has, how many scores exist at once, and how many positions are laid out
+# together. About a megabyte keeps a processor's cache warm, and few pieces keep threads from
+# waiting for each other; a GPU wants all of its multiprocessors busy.
 _BAND_LENGTH = {"cpu": 32, "cuda": 64}
 _PAIRS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 26}
 _SLOTS_IN_LINE = {"cpu": 1 << 15, "cuda": 1 << 20}
@@ -144,7 +145,8 @@ class _Heads:
                 self._of_positions(slot[:, round], first[:, round], last[:, round])
                 for round in range(slot.shape[1] - 1)
             ]
-        self.position = torch.arange(self.keys.shape[0], device=qk.device).to(self.number)
+        if plan.causal and not plan.within_bucket:
+            self.position = torch.arange(self.keys.shape[0], device=qk.device).to(self.number)
         self.padded = None
         if plan.padding is not None:
             padding = plan.padding.unsqueeze(1).expand(-1, plan.slot.shape[1], -1)
