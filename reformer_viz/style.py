@@ -3,6 +3,7 @@
 import io
 
 import matplotlib
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -123,6 +124,19 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", frame: bool = T
         spine.set(linewidth=RC["axes.linewidth"], color=MUTED)
     if not frame:
         axes.set_axis_off()
+
+
+def add_key(figure: Figure, handles: list[Artist]) -> None:
+    """Put the key of a figure's colours below it, in one row."""
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        handlelength=1.2,
+        frameon=False,
+        fontsize=RC["font.size"] - 0.5,
+        labelcolor=INK,
+    )
 
 
 def plotly_template(dark: bool = False):

@@ -8,6 +8,7 @@ windows overlap and are strided views, and what lies beyond is picked for the ba
 """
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from reformer_core.bucketing import BucketPlan
 _MOST = 0.5
 
 
-class Layout:
+class Layout(ABC):
     """Positions laid out as blocks of equal length: queries, and the keys that they may see.
 
     `place` says which position stands where. It has `before` and `after` blocks more than there are
@@ -44,9 +45,9 @@ class Layout:
         self.place, self.rounds = place, rounds
         self.number, self.length = len(rounds), place.shape[1]
 
+    @abstractmethod
     def pieces(self, pairs_at_once: int) -> Iterator["Piece"]:
         """Cut what is laid out into pieces of at most about `pairs_at_once` pairs."""
-        raise NotImplementedError
 
     def cut(self, distance: int, width: int, pairs_at_once: int) -> Iterator["Piece"]:
         """Give every block of queries the blocks of keys from a distance on, some at once."""

@@ -225,17 +225,12 @@ def _plot_bins(axes: Axes, bucketing: Bucketing, round: int, in_sorted_order: bo
 
 
 def _add_key(figure: Figure, example: str) -> None:
-    figure.legend(
-        handles=[
+    style.add_key(
+        figure,
+        [
             Patch(color=example, label="seen by this round"),
             Patch(facecolor="none", edgecolor=example, label="same bucket, lost to the window"),
             Patch(color=style.ELSEWHERE, label="seen by another round"),
             Patch(color=style.SHADE, label="the window"),
         ],
-        loc="outside lower center",
-        ncols=4,
-        handlelength=1.2,
-        frameon=False,
-        fontsize=style.RC["font.size"] - 0.5,
-        labelcolor=style.INK,
     )

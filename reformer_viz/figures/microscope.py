@@ -237,17 +237,12 @@ def _plot_near(axes: Axes, microscope: Microscope, round: int, token: int | None
 
 
 def _add_key(figure: Figure, example: str) -> None:
-    figure.legend(
-        handles=[
+    style.add_key(
+        figure,
+        [
             Patch(color=example, label="seen by this round"),
             Patch(facecolor="none", edgecolor=example, label="one bucket, lost to the window"),
             Patch(color=style.ELSEWHERE, label="shown by another round"),
             Patch(color=style.INK, label="bars: weight"),
         ],
-        loc="outside lower center",
-        ncols=4,
-        handlelength=1.2,
-        frameon=False,
-        fontsize=style.RC["font.size"] - 0.5,
-        labelcolor=style.INK,
     )

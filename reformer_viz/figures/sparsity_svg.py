@@ -1,10 +1,9 @@
 """The picture of sparsity as SVG: the same bytes on every machine, and small enough to store."""
 
-from html import escape
-
 import numpy as np
 
 from reformer_viz import style
+from reformer_viz.figures import svg
 from reformer_viz.figures.sparsity import LITTLE, round_colours, shares_of
 from reformer_viz.measure.pairs import Grid
 from reformer_viz.measure.sparsity import Sparsity
@@ -63,7 +62,7 @@ def weight_levels(weights: np.ndarray, levels: int) -> tuple[np.ndarray, float]:
 def _square(x: int, title: str, inside: list[str]) -> list[str]:
     """Frame a matrix, drawn in a square of side 1."""
     return [
-        _text(title, x, TOP - 9, "start"),
+        svg.text(title, x, TOP - 9, "start"),
         f'<g transform="translate({x} {TOP}) scale({SIDE})" shape-rendering="crispEdges">',
         *inside,
         f'<path d="M0 0h1v1h-1z" fill="none" stroke="{style.MUTED}" stroke-width=".003"/></g>',
@@ -80,15 +79,15 @@ def _seen(counts: np.ndarray, possible: np.ndarray, sparsity: Sparsity) -> list[
     density = np.searchsorted(np.quantile(seen[seen > 0], [0.5, 0.9]), seen) if seen.any() else seen
     parts = [
         f'<g transform="scale({1 / seen.shape[0]:.6f})">',
-        f'<path d="{_runs(_shared(possible, share) > 0)}" fill="{style.SHADE}"/>',
+        f'<path d="{svg.runs(_shared(possible, share) > 0)}" fill="{style.SHADE}"/>',
     ]
     for round, colour in enumerate(round_colours(sparsity.n_rounds)[: len(counts)]):
         chosen = (seen > 0) & (most == round)
         if exact:
-            parts.append(f'<path d="{_runs(chosen)}" fill="{colour}"/>')
+            parts.append(f'<path d="{svg.runs(chosen)}" fill="{colour}"/>')
             continue
         for level, opacity in enumerate(_DENSITIES):
-            of_level = _runs(chosen & (density == level))
+            of_level = svg.runs(chosen & (density == level))
             parts.append(f'<path d="{of_level}" fill="{colour}" opacity="{opacity}"/>')
     return [*parts, "</g>"]
 
@@ -101,7 +100,7 @@ def _weights(sparsity: Sparsity) -> list[str]:
     levels, _ = weight_levels(weights, WEIGHT_LEVELS)
     parts = [f'<g transform="scale({1 / len(weights):.6f})">']
     for level, colour in enumerate(style.scale_colours(WEIGHT_LEVELS)):
-        parts.append(f'<path d="{_runs(levels == level)}" fill="{colour}"/>')
+        parts.append(f'<path d="{svg.runs(levels == level)}" fill="{colour}"/>')
     drawn = f", {len(sparsity.mass.queries):,} queries" if sparsity.mass.sampled else ""
     return _square(RIGHT, f"full attention's weights{drawn}", [*parts, "</g>"])
 
@@ -129,10 +128,10 @@ def _bars(sparsity: Sparsity, rounds: int) -> list[str]:
         most = max(1.0, most)
         full, bottom = NAMES + ROOM / most, BARS + len(shares) * (BAR + 8)
         parts.append(f'<path d="M{full:.1f} {BARS - 4}V{bottom}" stroke="{style.MUTED}"/>')
-        parts.append(_text("full attention", full, BARS - 8))
+        parts.append(svg.text("full attention", full, BARS - 8))
     for row, (name, adds) in enumerate(shares.items()):
         y = BARS + row * (BAR + 8)
-        parts.append(_text(name, NAMES - 8, y + 13, "end"))
+        parts.append(svg.text(name, NAMES - 8, y + 13, "end"))
         edges = NAMES + ROOM / most * np.concatenate([[0], adds.cumsum()])
         for left, right, colour in zip(
             edges, edges[1:], round_colours(sparsity.n_rounds), strict=False
@@ -144,27 +143,14 @@ def _bars(sparsity: Sparsity, rounds: int) -> list[str]:
         end = edges[-1]
         if whole and end < full < end + 50:
             end = full  # past the line
-        parts.append(_text(in_percent(float(adds.sum())), end + 6, y + 13, "start"))
+        parts.append(svg.text(in_percent(float(adds.sum())), end + 6, y + 13, "start"))
     return parts
 
 
 def _key(sparsity: Sparsity, rounds: int, height: int) -> list[str]:
-    parts = [_text("first seen by", NAMES - 8, height - 12, "end")]
+    parts = [svg.text("first seen by", NAMES - 8, height - 12, "end")]
     for round, colour in enumerate(round_colours(sparsity.n_rounds)[:rounds]):
         x = NAMES + 72 * round
         parts.append(f'<rect x="{x}" y="{height - 22}" width="11" height="11" fill="{colour}"/>')
-        parts.append(_text(f"round {round}", x + 16, height - 12, "start"))
+        parts.append(svg.text(f"round {round}", x + 16, height - 12, "start"))
     return parts
-
-
-def _runs(chosen: np.ndarray) -> str:
-    """Outline the chosen cells, neighbours in a row together."""
-    edges = np.diff(np.pad(chosen, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
-    return "".join(
-        f"M{a} {row}h{b - a}v1h{a - b}z" for (row, a), (_, b) in zip(starts, ends, strict=True)
-    )
-
-
-def _text(words: str, x: float | int, y: float | int, anchor: str = "middle") -> str:
-    return f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}">{escape(words)}</text>'

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Int, Int8
 
 from reformer_core.bucketing import BucketPlan, Window, plan_chunks
 from reformer_viz.measure.bucket_load import mates_seen
+from reformer_viz.measure.pairs import check_index
+from reformer_viz.measure.words import count, listed
 
 HIDDEN, SEEN, LOST, ELSEWHERE, FOUND = range(5)
 """What a round makes of a pair: it hides it; sees it; loses it, two tokens of one bucket, to the
@@ -19,8 +21,6 @@ MOST_PAIRWISE = 1024
 
 SEVERAL = -1
 """Instead of a bucket, where a bin holds none or several."""
-
-_POSITIONS_IN_A_SENTENCE = 8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -265,8 +265,8 @@ def measure_bucketing(
 
     Every number comes from the plan that attention used. `labels` names the tokens, one each.
     """
-    _check_index("batch", batch, plan.buckets.shape[0])
-    _check_index("head", head, plan.buckets.shape[1])
+    check_index("batch", batch, plan.buckets.shape[0], "the plan")
+    check_index("head", head, plan.buckets.shape[1], "the plan")
     length = plan.buckets.shape[-1]
     if labels is not None and len(labels) != length:
         raise ValueError(f"labels must name every token, got {len(labels)} for {length} tokens")
@@ -357,21 +357,3 @@ def pairs_among(n_tokens, causal: bool):
     """Count the pairs that so many tokens make: ordered ones, or with `causal` half of them."""
     ordered = n_tokens * (n_tokens - 1)
     return ordered // 2 if causal else ordered
-
-
-def _check_index(name: str, index: int, size: int) -> None:
-    if not 0 <= index < size:
-        raise ValueError(f"{name} must be in 0..{size - 1}, got {index}: the plan has {size}")
-
-
-def count(number: int, what: str) -> str:
-    """Write a number of things, one or many."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
-
-
-def listed(positions: Int[np.ndarray, " some"]) -> str:
-    """List positions in brackets, the first few of many."""
-    if not len(positions):
-        return ""
-    shown = ", ".join(f"{position:,}" for position in positions[:_POSITIONS_IN_A_SENTENCE])
-    return f" ({shown}{', …' if len(positions) > _POSITIONS_IN_A_SENTENCE else ''})"

@@ -22,12 +22,13 @@ from reformer_viz.measure.bucketing import (
     HIDDEN,
     LOST,
     SEEN,
-    count,
     name_in_words,
     pairs_among,
     pairs_seen,
     token_in_words,
 )
+from reformer_viz.measure.pairs import rule_of
+from reformer_viz.measure.words import count
 
 N_BYTES = 256
 HALF_PERCENTS = 200
@@ -147,7 +148,7 @@ class Microscope:
         if rounds == self.n_rounds and all(getattr(self, name) == x for name, x in rule.items()):
             return self
         plan = plan_chunks(
-            torch.from_numpy(self.buckets[None, None, :rounds]), **{**_rule(self), **rule}
+            torch.from_numpy(self.buckets[None, None, :rounds]), **{**rule_of(self), **rule}
         )
         return replace(self, **_arrays(plan), **rule, qk=None)
 
@@ -283,8 +284,8 @@ class Specimen:
             )
         of_head = seen.plan.buckets[:1, head : head + 1].cpu()
         return Microscope(
-            **_arrays(plan_chunks(of_head, **_rule(seen.plan))),
-            **_rule(seen.plan),
+            **_arrays(plan_chunks(of_head, **rule_of(seen.plan))),
+            **rule_of(seen.plan),
             labels=self.labels,
             layer=layer,
             head=head,
@@ -455,12 +456,6 @@ def _arrays(plan: BucketPlan) -> dict[str, np.ndarray]:
     return {name: getattr(plan, name)[0, 0].numpy() for name in names}
 
 
-def _rule(of: BucketPlan | Microscope) -> dict:
-    """Return the keywords of `plan_chunks`, where nothing is padding."""
-    names = "n_buckets", "chunk_length", "chunks_before", "chunks_after", "window"
-    return {name: getattr(of, name) for name in (*names, "within_bucket", "causal")}
-
-
 def _weigh(microscope: Microscope) -> Weights:
     """Weigh every pair that some round sees: exp(q . k - log_total), times its count."""
     rounds = zip(microscope.order, microscope.first, microscope.last, strict=True)
@@ -469,7 +464,7 @@ def _weigh(microscope: Microscope) -> Weights:
     pairs, times = np.unique(numbers, return_counts=True)
     query, key = np.divmod(pairs, microscope.length)
     qk = torch.from_numpy(microscope.qk)[None, None]
-    plan = plan_chunks(torch.from_numpy(microscope.buckets)[None, None], **_rule(microscope))
+    plan = plan_chunks(torch.from_numpy(microscope.buckets)[None, None], **rule_of(microscope))
     rule = Rule(plan=plan, count_repeats=microscope.count_repeats)
     log_total = fused_log_totals(qk, rule)[0, 0].numpy()
     scores = _scores(qk[0, 0].numpy(), keys_from(qk)[0, 0].numpy(), query, key)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -119,6 +120,12 @@ def take_head(plan: BucketPlan, batch: int = 0, head: int = 0) -> HeadPlan:
     length = alone.buckets.shape[-1]
     padding = np.zeros(length, bool) if alone.padding is None else alone.padding[0].numpy()
     return HeadPlan(**parts, real=~padding, causal=alone.causal)
+
+
+def rule_of(plan: Any) -> dict[str, Any]:
+    """Return the keywords of `plan_chunks` of a plan, or of what has them, but for the padding."""
+    names = "n_buckets", "chunk_length", "chunks_before", "chunks_after", "window"
+    return {name: getattr(plan, name) for name in (*names, "within_bucket", "causal")}
 
 
 def check_index(name: str, index: int, size: int, owner: str) -> None:

@@ -1,11 +1,23 @@
 """Numbers in words, the same ones in every sentence, and in the browser."""
 
+import numpy as np
+from jaxtyping import Int
+
 MILLION = 10**6
+_POSITIONS_IN_A_SENTENCE = 8
 
 
 def count(number: int, what: str) -> str:
     """Write a number of things: "1 pair", "2,345 pairs"."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def listed(positions: Int[np.ndarray, " some"]) -> str:
+    """List positions in brackets, the first few of many."""
+    if not len(positions):
+        return ""
+    shown = ", ".join(f"{position:,}" for position in positions[:_POSITIONS_IN_A_SENTENCE])
+    return f" ({shown}{', …' if len(positions) > _POSITIONS_IN_A_SENTENCE else ''})"
 
 
 def percent(part: int, whole: int) -> str:

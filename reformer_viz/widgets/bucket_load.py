@@ -11,10 +11,9 @@ from torch import Tensor
 from reformer_viz.figures.bucket_load import plot_bucket_load, plotly_bucket_load
 from reformer_viz.measure.bucket_load import BucketLoad, measure_bucket_load
 from reformer_viz.measure.hashing import Hash
-from reformer_viz.widgets.bucketing import DEFAULT_NOISE, DEFAULT_SEED
 from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
-from reformer_viz.widgets.plan_source import PlanSource
+from reformer_viz.widgets.plan_source import DEFAULT_SEED, PlanSource
 
 MOST_TOKENS = 65_536
 """The longest sequence that is hashed and counted while a control moves."""
@@ -58,8 +57,6 @@ def explore_bucket_load(
     def measure(**chosen) -> BucketLoad:
         return measure_bucket_load(source.plan(**chosen))
 
-    if noise is None:
-        noise = 0.0 if vectors is not None else DEFAULT_NOISE
     controls = source.controls(
         n_buckets=_BUCKETS if n_buckets is None else n_buckets,
         n_hashes=n_hashes,

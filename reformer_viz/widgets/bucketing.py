@@ -12,17 +12,15 @@ from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.bucketing_svg import draw_svg
 from reformer_viz.measure.bucketing import Bucketing, measure_bucketing
 from reformer_viz.measure.hashing import Hash
+from reformer_viz.measure.pairs import rule_of
 from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
-from reformer_viz.widgets.plan_source import PlanSource
+from reformer_viz.widgets.plan_source import DEFAULT_SEED, PlanSource
 
 MOST_TOKENS = 16_384
 """The longest sequence that a page draws: it looks at every pair that some round sees."""
 
 DEFAULT_BUCKETS = 8
-DEFAULT_NOISE, DEFAULT_SEED = 0.4, 152
-"""A draw in which buckets differ in size and one is too large for its window, as in real use."""
-
 _LAST_STEP = 4  # of bucketing_view.js: everything is drawn
 
 
@@ -75,8 +73,6 @@ def explore_bucketing(
     def measure(**chosen) -> Bucketing:
         return measure_bucketing(source.plan(**chosen), labels=source.sequence.labels)
 
-    if noise is None:
-        noise = 0.0 if vectors is not None else DEFAULT_NOISE
     controls = source.controls(
         n_buckets=DEFAULT_BUCKETS if n_buckets is None else n_buckets,
         n_hashes=n_hashes,
@@ -103,13 +99,7 @@ class BucketingView:
         colours = style.bucket_colours(data.n_buckets)
         return {
             "buckets": data.buckets.tolist(),
-            "n_buckets": data.n_buckets,
-            "chunk_length": data.chunk_length,
-            "chunks_before": data.chunks_before,
-            "chunks_after": data.chunks_after,
-            "window": data.window,
-            "within_bucket": data.within_bucket,
-            "causal": data.causal,
+            **rule_of(data),
             "padding": None if data.padding is None else data.padding.astype(int).tolist(),
             "labels": data.labels,
             "colours": colours,

@@ -1,11 +1,12 @@
 """Controls that several explorers have."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ipywidgets import BoundedIntText, Button, Dropdown, FloatSlider, IntSlider, Widget
 
 STYLE = {"description_width": "92px"}
+NARROW = {"description_width": "60px"}
 
 
 def slider(
@@ -29,10 +30,17 @@ def number(description: str, value: int, low: int, high: int) -> BoundedIntText:
     )
 
 
-def choice(description: str, value: Any, options: Sequence) -> Dropdown:
-    """Make a choice that holds its first value, also one that cannot be shown."""
-    options = options if value in options else (*options, value)
-    return Dropdown(description=description, options=options, value=value, style=STYLE)
+def choice(
+    description: str, value: Any, options: Sequence, style: Mapping[str, str] = STYLE
+) -> Dropdown:
+    """Make a choice that holds its first value, also one that cannot be shown.
+
+    An option is a value, or a pair of what is read and the value.
+    """
+    options = [option if isinstance(option, tuple) else (str(option), option) for option in options]
+    if value not in [option for _, option in options]:
+        options.append((str(value), value))
+    return Dropdown(description=description, options=options, value=value, style=dict(style))
 
 
 def noise_and_rotations(noise: float | int, rotations: int) -> dict[str, Widget]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from ipywidgets import Dropdown, IntSlider, Widget
+from ipywidgets import IntSlider, Widget
 from matplotlib.figure import Figure
 
 from reformer_core.config import ReformerConfig
@@ -24,6 +24,7 @@ from reformer_viz.measure.step_kinds import (
     new_tokens,
 )
 from reformer_viz.widgets.call import Call
+from reformer_viz.widgets.controls import NARROW, choice
 from reformer_viz.widgets.panel import Panel
 
 SMALL = ReformerConfig(vocab_size=256, d_model=64, chunk_length=32, max_length=1024)
@@ -44,7 +45,6 @@ _SHOWN = [
     ("curves by rounds", "n_hashes"),
     ("inputs computed again", "reconstruction"),
 ]
-_STYLE = {"description_width": "60px"}
 
 
 def explore_memory(
@@ -164,19 +164,14 @@ def _controls(
 ) -> dict[str, Widget]:
     lengths = _doubling(min(32, config.max_length), config.max_length)
     return {
-        "show": _choice("show", show, _SHOWN),
-        "kind": _choice("kind", kind, [("all four", "all"), *((LABELS[k], k) for k in KINDS)]),
+        "show": choice("show", show, _SHOWN, NARROW),
+        "kind": choice(
+            "kind", kind, [("all four", "all"), *((LABELS[k], k) for k in KINDS)], NARROW
+        ),
         "n_layers": _slider("layers", n_layers, 12),
-        "length": _choice("tokens", length, [(f"{tokens:,}", tokens) for tokens in lengths]),
+        "length": choice("tokens", length, [(f"{tokens:,}", tokens) for tokens in lengths], NARROW),
         "n_hashes": _slider("rounds", n_hashes, 8),
     }
-
-
-def _choice(description: str, value: Any, options: list[tuple[str, Any]]) -> Dropdown:
-    """Make a choice that holds its first value, also one that cannot be shown."""
-    if value not in [option for _, option in options]:
-        options = [*options, (str(value), value)]
-    return Dropdown(description=description, options=options, value=value, style=_STYLE)
 
 
 def _slider(description: str, value: int, most: int) -> IntSlider:
@@ -185,6 +180,6 @@ def _slider(description: str, value: int, most: int) -> IntSlider:
         value=value,
         min=min(1, value),
         max=max(most, value),
-        style=_STYLE,
+        style=NARROW,
         continuous_update=False,  # a step takes a second
     )

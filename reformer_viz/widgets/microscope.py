@@ -23,6 +23,7 @@ from reformer_viz.measure.microscope import (
     copy_of,
     take_specimen,
 )
+from reformer_viz.measure.pairs import rule_of
 from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
 
@@ -117,13 +118,7 @@ class MicroscopeView:
         colours = style.bucket_colours(data.n_buckets)
         return {
             "buckets": data.buckets.tolist(),
-            "n_buckets": data.n_buckets,
-            "chunk_length": data.chunk_length,
-            "chunks_before": data.chunks_before,
-            "chunks_after": data.chunks_after,
-            "window": data.window,
-            "within_bucket": data.within_bucket,
-            "causal": data.causal,
+            **rule_of(data),
             "layer": data.layer,
             "head": data.head,
             "labels": data.labels,

@@ -14,6 +14,9 @@ from reformer_viz.measure.hashing import Hash, name_of
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
 from reformer_viz.widgets.controls import noise_and_rotations, number, slider
 
+DEFAULT_NOISE, DEFAULT_SEED = 0.4, 152
+"""A draw in which buckets differ in size and one is too large for its window, as in real use."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSource:
@@ -62,11 +65,16 @@ class PlanSource:
         n_buckets: int,
         n_hashes: int,
         chunk_length: int,
-        noise: float | int,
+        noise: float | int | None,
         rotations: int,
         head: int,
     ) -> dict[str, Widget]:
-        """Make the controls that `plan` understands, those that this source has a use for."""
+        """Make the controls that `plan` understands, those that this source has a use for.
+
+        With `noise` None, vectors that are given stay as they are, and those made up get some.
+        """
+        if noise is None:
+            noise = 0.0 if self.vectors is not None else DEFAULT_NOISE
         controls = {
             "n_buckets": slider("buckets", n_buckets, 2, 32, step=2),
             "n_hashes": slider("rounds", n_hashes, 1, 8),

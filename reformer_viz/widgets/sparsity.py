@@ -14,6 +14,7 @@ from reformer_core.models import Trace
 from reformer_viz import style
 from reformer_viz.figures.sparsity import plot_sparsity, round_colours
 from reformer_viz.figures.sparsity_svg import draw_svg, weight_levels
+from reformer_viz.measure.pairs import rule_of
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
 from reformer_viz.measure.sparsity_by_rule import (
     READING,
@@ -23,10 +24,10 @@ from reformer_viz.measure.sparsity_by_rule import (
     measure_sparsity_by_rule,
 )
 from reformer_viz.measure.words import in_millionths, in_percent
-from reformer_viz.widgets.bucketing import DEFAULT_NOISE, DEFAULT_SEED
 from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.controls import noise_and_rotations, number, slider
 from reformer_viz.widgets.panel import Panel
+from reformer_viz.widgets.plan_source import DEFAULT_NOISE, DEFAULT_SEED
 
 MOST_TOKENS = 16_384
 """The longest sequence that a page draws: it lists every pair that a round sees."""
@@ -181,13 +182,7 @@ class SparsityView:
         padding = plan.padding
         return {
             "buckets": plan.buckets[0, 0].tolist(),
-            "n_buckets": plan.n_buckets,
-            "chunk_length": plan.chunk_length,
-            "chunks_before": plan.chunks_before,
-            "chunks_after": plan.chunks_after,
-            "window": plan.window,
-            "within_bucket": plan.within_bucket,
-            "causal": plan.causal,
+            **rule_of(plan),
             "padding": None if padding is None else padding[0].int().tolist(),
             "labels": data.labels,
             "length": data.grid.length,

@@ -1,11 +1,10 @@
 """Explore how long attention takes: everybody's curves against length, the paper's Figure 5."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ipywidgets import Dropdown
 from matplotlib.figure import Figure
 
 from reformer_viz.figures.speed import plot_speed, plotly_speed
@@ -16,6 +15,7 @@ from reformer_viz.measure.speed import (
     read_speed,
 )
 from reformer_viz.widgets.call import Call
+from reformer_viz.widgets.controls import NARROW, choice
 from reformer_viz.widgets.panel import Panel
 
 _LIVE = {"lengths": (256, 512, 1024, 2048), "n_hashes": (1, 2, 4), "repeats": 2}
@@ -49,9 +49,11 @@ def explore_speed(
     if n_hashes is None:
         n_hashes = rounds[measurement.main_round()]
     controls = {
-        "n_hashes": _choice("rounds", n_hashes, [(str(n), n) for n in rounds]),
-        "what": _choice("what", what, measurement.quantities()),
-        "backward": _choice("pass", backward, [("forward and backward", True), ("forward", False)]),
+        "n_hashes": choice("rounds", n_hashes, [(str(n), n) for n in rounds], NARROW),
+        "what": choice("what", what, measurement.quantities(), NARROW),
+        "backward": choice(
+            "pass", backward, [("forward and backward", True), ("forward", False)], NARROW
+        ),
     }
     call = Call(explore_speed, {"measurement": given})
     return Panel(SpeedView(), measure, controls, dict(place or {}), call)
@@ -74,13 +76,3 @@ class SpeedView:
     def plot(self, data: SpeedReading, place: Mapping) -> Figure:
         """Draw time and memory with Matplotlib."""
         return plot_speed(data.measurement, data.n_hashes, data.backward)
-
-
-def _choice(description: str, value: Any, options: Sequence) -> Dropdown:
-    """Make a choice that holds its first value, also one that cannot be shown."""
-    options = [option if isinstance(option, tuple) else (option, option) for option in options]
-    if value not in [option for _, option in options]:
-        options.append((str(value), value))
-    return Dropdown(
-        description=description, options=options, value=value, style={"description_width": "60px"}
-    )

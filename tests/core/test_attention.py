@@ -158,13 +158,10 @@ def test_lsh_attention_is_exact_attention_over_the_pairs_its_plan_shows():
     say(*worst.values())
 
 
-@pytest.mark.parametrize("budget", [1, 40, 300])
-def test_it_stays_exact_however_the_work_is_cut(budget, monkeypatch):
-    monkeypatch.setattr(chunked, "_PAIRS_AT_ONCE", {"cpu": budget})
-    monkeypatch.setattr(chunked, "_SLOTS_IN_LINE", {"cpu": budget})
-    worst = Worst("cut", EXACT)
+def check_against_dense(worst: Worst, examples: int) -> None:
+    """Compare output and gradients with the dense definition's on random cases."""
 
-    @settings(max_examples=25)
+    @settings(max_examples=examples)
     @given(attention_cases())
     def check(case):
         plan = plan_chunks(case.buckets, **case.rule)
@@ -177,6 +174,15 @@ def test_it_stays_exact_however_the_work_is_cut(budget, monkeypatch):
             worst.check(got, truth)
 
     check()
+
+
+@pytest.mark.parametrize("budget", [1, 40, 300])
+def test_it_stays_exact_however_the_work_is_cut(budget, monkeypatch):
+    monkeypatch.setattr(chunked, "_PAIRS_AT_ONCE", {"cpu": budget})
+    monkeypatch.setattr(chunked, "_SLOTS_IN_LINE", {"cpu": budget})
+    worst = Worst("cut", EXACT)
+
+    check_against_dense(worst, 25)
 
 
 @pytest.mark.parametrize("longest", [1, 3, 8, 100])
@@ -194,19 +200,7 @@ def test_it_stays_exact_where_islands_are_squares(longest, budget, monkeypatch):
         monkeypatch.setattr(islands, name, number)
     worst = Worst("squares", EXACT)
 
-    @settings(max_examples=60)
-    @given(attention_cases())
-    def check(case):
-        plan = plan_chunks(case.buckets, **case.rule)
-        options = {"count_repeats": case.count_repeats, "dropout": case.dropout, "seed": case.seed}
-        inputs = case.qk, case.values, case.d_out, plan
-        fast = with_gradients(lsh_attention, *inputs, **options)
-        for got, truth in zip(
-            fast, with_gradients(dense_lsh_attention, *inputs, **options), strict=True
-        ):
-            worst.check(got, truth)
-
-    check()
+    check_against_dense(worst, 60)
     squares = [layout for layout in found if isinstance(layout, islands.Islands)]
     assert any(isinstance(layout, Bands) for layout in found)
     assert bool(squares) == (longest > 1)
@@ -237,19 +231,7 @@ def test_it_stays_exact_where_no_band_is_looked_at(monkeypatch):
     monkeypatch.setattr(Bands, "_near_and_far", lambda self, slots, limit: (limit, {}))
     worst = Worst("every reach", EXACT)
 
-    @settings(max_examples=50)
-    @given(attention_cases())
-    def check(case):
-        plan = plan_chunks(case.buckets, **case.rule)
-        options = {"count_repeats": case.count_repeats, "dropout": case.dropout, "seed": case.seed}
-        inputs = case.qk, case.values, case.d_out, plan
-        fast = with_gradients(lsh_attention, *inputs, **options)
-        for got, truth in zip(
-            fast, with_gradients(dense_lsh_attention, *inputs, **options), strict=True
-        ):
-            worst.check(got, truth)
-
-    check()
+    check_against_dense(worst, 50)
 
 
 @pytest.mark.parametrize("window", ["chunks", "sliding"])

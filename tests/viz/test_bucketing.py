@@ -29,7 +29,8 @@ from reformer_viz.measure.bucketing import (
     SEVERAL,
 )
 from reformer_viz.measure.sequence import make_sequence
-from reformer_viz.widgets.bucketing import DEFAULT_NOISE, DEFAULT_SEED, MOST_TOKENS
+from reformer_viz.widgets.bucketing import MOST_TOKENS
+from reformer_viz.widgets.plan_source import DEFAULT_NOISE, DEFAULT_SEED
 
 
 def plan_of(seed=0, *, batch=1, heads=1, rounds=2, length=24, n_buckets=4, padded=0, **rule):
