@@ -745,11 +745,20 @@ def _train_one_step(rank: int, port: int, folder: str) -> None:
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
     with contextlib.closing(_Group()):
-        stack = nn.parallel.DistributedDataParallel(build(dropout=0.0, n_chunks=2))
-        for _ in range(2):  # accumulating, and past the first pass, when buckets are rebuilt
-            stack.zero_grad()
-            loss_of(*stack(*_batch(rank))).backward()
-        torch.save([weight.grad for weight in stack.module.parameters()], f"{folder}/{rank}.pt")
+        torch.save(_mean_gradients(rank), f"{folder}/{rank}.pt")
+
+
+def _mean_gradients(rank: int) -> list[Tensor]:
+    """Run two steps; what wraps the stack is gone before its group.
+
+    The other way round torch may hang: the last to hold a group waits for its threads, the wrapper
+    does so with Python's lock in hand, and a thread may want that lock to end.
+    """
+    stack = nn.parallel.DistributedDataParallel(build(dropout=0.0, n_chunks=2))
+    for _ in range(2):  # accumulating, and past the first pass, when buckets are rebuilt
+        stack.zero_grad()
+        loss_of(*stack(*_batch(rank))).backward()
+    return [weight.grad for weight in stack.module.parameters()]
 
 
 class _Group:
