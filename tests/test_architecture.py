@@ -26,6 +26,7 @@ ARROWS = """
     viz.figures
     viz.widgets
     viz.__init__
+    viz.lessons
 """
 
 # (who, what it never imports, why); a name covers everything below it.
