@@ -9,10 +9,10 @@ LESSONS = $(sort $(wildcard notebooks/[0-9]*.py))
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test notebooks pictures bench measured
+.PHONY: help lab test notebooks pictures bench bench-views measured
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
 lab: $(VENV)/lab.installed  ## open JupyterLab on the tour
 	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) \
@@ -37,6 +37,9 @@ pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 
 bench:  ## measure every implementation, side by side, in an environment with the peers
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench measured
+
+bench-views: $(VENV)/test.installed  ## time every explorer's controls, in the kernel and on the screen
+	$(BIN)/python -m tests.benchmarks.views $(BENCH)
 
 # BENCH takes options, such as BENCH='--quick' or BENCH='--full --name my-machine'.
 measured: $(VENV)/bench.installed

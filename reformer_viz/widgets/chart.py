@@ -27,10 +27,10 @@ class Chart:
         self._figure: Any = None
 
     def show(self, figure: Any) -> None:
-        """Show another figure, which has the template for light pages."""
+        """Show another figure."""
         figure.layout.uirevision = "kept"  # zoom and camera are the reader's
-        if self.dark:
-            figure.layout.template = style.plotly_template(dark=True)
+        if figure.layout.template != style.plotly_template(self.dark):  # setting it takes a while
+            figure.layout.template = style.plotly_template(self.dark)
         if self._live is not None:
             _change(self._live, self._figure, figure)
         self._figure = figure
@@ -39,9 +39,7 @@ class Chart:
         """Colour text and grid for a light or a dark page."""
         self.dark = dark
         if self._figure is not None:
-            figure = type(self._figure)(self._figure)
-            figure.layout.template = style.plotly_template(dark)
-            self.show(figure)
+            self.show(type(self._figure)(self._figure))
 
     def ship(self, sentence: str) -> dict:
         """Return what the page needs beside its picture: the sentence and the table."""
