@@ -9,7 +9,7 @@ LESSONS = $(sort $(wildcard notebooks/[0-9]*.py))
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test notebooks pictures bench measured
+.PHONY: help lab test notebooks site students pictures bench measured
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -21,6 +21,7 @@ lab: $(VENV)/lab.installed  ## open JupyterLab on the tour
 test: $(VENV)/test.installed  ## run every check and test, the notebooks' stored outputs included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
 	$(BIN)/python -m pytest --nbval notebooks
 
@@ -30,6 +31,12 @@ notebooks: $(VENV)/test.installed  ## make every .ipynb anew from its .py
 	    --ExecutePreprocessor.store_widget_state=False \
 	    --ExecutePreprocessor.record_timing=False $(LESSONS:.py=.ipynb)
 	$(BIN)/python -m pytest tests/test_notebooks.py
+
+site: $(VENV)/test.installed  ## make every lesson a page with living explorers, and the reference
+	$(BIN)/python tools/build_site.py site
+
+students: $(VENV)/lab.installed  ## copy the lessons without their solutions into students/
+	$(BIN)/python tools/student_copies.py students
 
 pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 	$(BIN)/python tools/draw_pictures.py

@@ -7,11 +7,14 @@ imports in scope.
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import jupytext
+import nbformat
 import pytest
 
 from reformer_viz.lessons import Verdict
@@ -147,6 +150,29 @@ def test_a_stub_is_no_answer_and_the_solution_is_one(lesson):
         assert verdict_on(imports, stub, last_line).words == NOT_WRITTEN
         verdict = verdict_on(imports, stub + "\n" + solution, last_line)
         assert verdict.passed, f"{last_line}: {verdict.words}"
+
+
+# --------------------------------------------------------------------- students' copies
+
+
+def student_copies(folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "tools" / "student_copies.py"), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_students_get_the_lessons_without_solutions_and_keep_what_they_wrote(tmp_path):
+    assert student_copies(tmp_path / "class").returncode == 0
+    for lesson in [TOUR, *LESSONS]:
+        whole, copy = (
+            nbformat.read(folder / f"{lesson.stem}.ipynb", as_version=nbformat.NO_CONVERT)
+            for folder in (NOTEBOOKS, tmp_path / "class")
+        )
+        nbformat.validate(copy)
+        assert not [cell for cell in copy.cells if "solution" in tags(cell)]
+        assert [c for c in whole.cells if "solution" not in tags(c)] == copy.cells
+    again = student_copies(tmp_path / "class")
+    assert again.returncode == 1
+    assert "name another folder" in again.stderr
 
 
 # ------------------------------------------------------------------------------ links
