@@ -9,10 +9,10 @@ LESSONS = $(sort $(wildcard notebooks/[0-9]*.py))
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test notebooks site students pictures bench measured
+.PHONY: help lab test test-colab on-colab notebooks site students pictures bench measured
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
 lab: $(VENV)/lab.installed  ## open JupyterLab on the tour
 	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) \
@@ -24,6 +24,14 @@ test: $(VENV)/test.installed  ## run every check and test, the notebooks' stored
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
 	$(BIN)/python -m pytest --nbval notebooks
+
+test-colab:  ## run what is shown on Colab's versions: its tests, the notebooks, every explorer
+	@$(MAKE) --no-print-directory VENV=$(VENV)-colab on-colab
+
+on-colab: $(VENV)/colab.installed
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/viz
+	$(BIN)/python -m pytest tests/colab
+	$(BIN)/python -m pytest --nbval -n $(JOBS) --dist loadscope notebooks
 
 notebooks: $(VENV)/test.installed  ## make every .ipynb anew from its .py
 	$(BIN)/python -m jupytext --to ipynb --update $(LESSONS)
@@ -52,7 +60,7 @@ measured: $(VENV)/bench.installed
 # A torch that $(PYTHON) already has is used from where it is (tools/keep_torch.py), so the
 # constraints that pip reads are those of the environment, where that torch stands.
 INPUTS = requirements.txt constraints.txt pyproject.toml tools/keep_torch.py
-INSTALL = $(PYTHON) tools/keep_torch.py $(VENV) && $(PIP) install -c $(VENV)/constraints.txt
+INSTALL = $(PYTHON) tools/keep_torch.py $(VENV) $(PINS) && $(PIP) install -c $(VENV)/constraints.txt
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and sys.executable + \
@@ -69,4 +77,10 @@ $(VENV)/test.installed: $(INPUTS) | $(BIN)/pip
 
 $(VENV)/bench.installed: $(INPUTS) tests/benchmarks/requirements.txt | $(BIN)/pip
 	$(INSTALL) -r tests/benchmarks/requirements.txt
+	touch $@
+
+# Colab's versions stand in place of the project's.
+$(VENV)/colab.installed: PINS = tests/colab/requirements.txt
+$(VENV)/colab.installed: $(INPUTS) tests/colab/requirements.txt | $(BIN)/pip
+	$(INSTALL) -r $(PINS)
 	touch $@
