@@ -5,7 +5,6 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-LESSONS = $(sort $(wildcard notebooks/[0-9]*.py))
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
@@ -33,12 +32,9 @@ on-colab: $(VENV)/colab.installed
 	$(BIN)/python -m pytest tests/colab
 	$(BIN)/python -m pytest --nbval -n $(JOBS) --dist loadscope notebooks
 
-notebooks: $(VENV)/test.installed  ## make every .ipynb anew from its .py
-	$(BIN)/python -m jupytext --to ipynb --update $(LESSONS)
-	$(STORED) $(BIN)/python -m nbconvert --to notebook --execute --inplace \
-	    --ExecutePreprocessor.store_widget_state=False \
-	    --ExecutePreprocessor.record_timing=False $(LESSONS:.py=.ipynb)
-	$(BIN)/python -m pytest tests/test_notebooks.py
+notebooks: $(VENV)/test.installed  ## make every .ipynb anew from its .py, or LESSON='02 05' alone
+	$(STORED) $(BIN)/python tools/run_lessons.py $(LESSON)
+	$(BIN)/python -m pytest tests/test_notebooks.py tests/test_lessons.py
 
 site: $(VENV)/test.installed  ## make every lesson a page with living explorers, and the reference
 	$(BIN)/python tools/build_site.py site
