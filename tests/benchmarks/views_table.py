@@ -43,7 +43,7 @@ def explorers_table(record: dict[str, Any]) -> str:
         f"kernel, {long:,}",
         "screen, page",
         "screen, JupyterLab",
-        "page",
+        "exported page",
         "greatest length",
         "drawn in",
         "memory at its peak",
