@@ -282,6 +282,9 @@ print(
 )
 
 # %% [markdown]
+# What you see: with repeats, many rounds have arrived, but elsewhere.
+
+# %% [markdown]
 # ## 5. What a round costs, and what else the cost could buy
 #
 # A round computes the scores of every query against its window of two chunks, so rounds times chunk

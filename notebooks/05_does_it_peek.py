@@ -213,7 +213,7 @@ for i, j in (seen_before ^ seen_after)[:CUT].nonzero().tolist():
 # and a word loses or gains a bucket-mate, without any later token having been looked at.
 #
 # > **Predict.** 256 tokens; all from position 128 on are replaced. How many of the 128 earlier outputs
-# > change? With 16 buckets, so that a bucket fits into a chunk; with 4, so that it does not; and across
+# > change? With 16 buckets, so that a bucket fits into the window; with 4, so that it does not; and across
 # > buckets, where a query sees its whole window?
 
 # %%
@@ -351,6 +351,9 @@ for window in ("chunks", "sliding"):
         real, filled = with_padding(n, window)
         same = torch.allclose(real, without, atol=1e-5)
         print(f"{window}, {n:3} of padding: outputs unchanged {same}, zeros {not filled.any()}")
+
+# %% [markdown]
+# What you see: neither the amount nor the content of padding reaches a real token.
 
 # %% [markdown]
 # ## What surprised us

@@ -103,7 +103,7 @@ print(f"shared, unit keys:              {best_is_nearest(qk, keys_from(qk)):.0%}
 from reformer_core import draw_rotations, hash_vectors
 
 rotations = draw_rotations(1, 1, 8, n_buckets=16, generator=torch.Generator().manual_seed(1))
-shift = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 0])  # apart, as learned queries and keys are
+shift = torch.tensor([1.0, 0, 0, 0, 0, 0, 0, 0])  # apart, as learned ones may be
 separate = queries + shift, draw(1, 1, 256, 8) - shift
 for name, (q, k) in {"separate": separate, "shared": (qk, keys_from(qk))}.items():
     of_q, of_k = (hash_vectors(x, rotations)[0, 0, 0].bincount(minlength=16) for x in (q, k))
@@ -222,10 +222,15 @@ def weights_of(q, k, causal):
     return scores.masked_fill(~visible, -1e9).softmax(-1) * visible
 
 
-def fit(wanted, shared, causal, steps=400):
+torch.set_num_threads(1)  # these are small matrices: a second thread would mostly wait
+
+
+def fit(wanted, shared, causal, d_head=8, steps=400):
     """Turn free vectors until token i attends to wanted[i]; return the weights."""
     generator = torch.Generator().manual_seed(6)
-    q, k = ((torch.rand(len(wanted), 8, generator=generator) - 0.5).requires_grad_() for _ in "qk")
+    q, k = (
+        (torch.rand(len(wanted), d_head, generator=generator) - 0.5).requires_grad_() for _ in "qk"
+    )
     optimizer = torch.optim.Adam([q] if shared else [q, k], lr=0.1)
     rows = wanted >= 0
     for _ in range(steps):
@@ -302,8 +307,8 @@ plot_weights(
 #
 # With separate projections that is easy: the query reads "what I am", the key "what came before me". A
 # shared projection cannot even aim: a token's *twin*, the same word half a text back, has the same word
-# before it too, so it has the **same vector**. Nothing is nearer than that. The twin gets the largest
-# weight, and the wanted key, one place further on, less.
+# before it too (but for the first word, which had none), so it has the **same vector**. Nothing is nearer
+# than that. The twin gets the largest weight, and the wanted key, one place further on, less.
 #
 # Is the task lost? Train the whole layer for the next word (attention, values, and a direct path past the
 # attention), and see both: the weight on the wanted key and on the twin, and the share of right answers,
@@ -330,7 +335,7 @@ def texts(n_texts, seed, positions):
 
 
 def learn_to_copy(shared, positions=False, steps=300):
-    """Train one layer to say the next word; return weight on wanted and twin, and accuracy."""
+    """Train one layer; return weight on wanted and twin, right answers, and the wanted's cosine."""
     generator = torch.Generator().manual_seed(9)
     word, known = texts(128, 10, positions)
     q, k = (torch.rand(known.shape[-1], 32, generator=generator) - 0.5 for _ in "qk")
@@ -343,11 +348,11 @@ def learn_to_copy(shared, positions=False, steps=300):
         keys = keys_from((known @ (q if shared else k))[:, None])[:, 0]
         scores = (known @ q) @ keys.mT
         weights = scores.masked_fill(~visible_to(LENGTH, True), -1e9).softmax(-1)
-        return weights, weights @ (known @ values) + known @ direct
+        return weights, weights @ (known @ values) + known @ direct, keys
 
     optimizer = torch.optim.Adam(maps, lr=0.05)
     for _ in range(steps):
-        _, logits = layer(known)
+        _, logits, _ = layer(known)
         loss = torch.nn.functional.cross_entropy(
             logits[:, asked].flatten(0, 1), word[:, asked + 1].flatten()
         )
@@ -356,21 +361,33 @@ def learn_to_copy(shared, positions=False, steps=300):
         optimizer.step()
     word, known = texts(128, 11, positions)
     with torch.no_grad():
-        weights, logits = layer(known)
+        weights, logits, keys = layer(known)
     right = logits[:, asked].argmax(-1) == word[:, asked + 1]
-    measures = weights[:, asked, wanted], weights[:, asked, twin], right.float()
+    cosine = (keys[:, asked] * keys[:, wanted]).sum(-1)
+    measures = weights[:, asked, wanted], weights[:, asked, twin], right.float(), cosine
     return tuple(measure.mean().item() for measure in measures)
 
 
 # %% tags=["nbval-ignore-output"]
+import math
+
+from reformer_viz import collision_probability
+
 copied = {
     "separate": learn_to_copy(shared=False),
     "shared": learn_to_copy(shared=True),
     "shared, trained longer": learn_to_copy(shared=True, steps=900),
     "shared, with positions": learn_to_copy(shared=True, positions=True),
 }
-for name, (on_wanted, on_twin, right) in copied.items():
-    print(f"{name:22} wanted {on_wanted:.2f}, twin {on_twin:.2f}, right answers {right:.0%}")
+for name, (on_wanted, on_twin, right, cosine) in copied.items():
+    weight = f"weight on wanted {on_wanted:.2f}, on twin {on_twin:.2f}"
+    print(f"{name:22} {weight}, right answers {right:.0%}")
+    if "shared" in name:
+        angle = math.degrees(math.acos(cosine))
+        chance = collision_probability(angle, n_buckets=32)
+        print(
+            f"  wanted at {angle:.0f} degrees: one round of 32 buckets shows it with chance {chance:.2f}"
+        )
 
 # %%
 print("more than 0.9 on the wanted key:", {name: m[0] > 0.9 for name, m in copied.items()})
@@ -386,8 +403,8 @@ print("and not where the head looks:", longer[0] < 0.3)
 # what is left points at the next word. With positions it aims as well as a head with separate vectors.
 #
 # **A pattern that cannot be expressed is not yet a function that cannot.** But reading a faint rest is
-# slow to learn, and with hashing there is a catch: the wanted key is at a wide angle, shares no bucket, and
-# what is not seen leaves no rest. In a Reformer the way out is the other one, positions, or an earlier
+# slow to learn, and with hashing there is a catch: a key that is not the nearest is found less surely, so that
+# it takes more rounds, and what is not seen leaves no rest. In a Reformer the way out is the other one, positions, or an earlier
 # layer that makes vectors which know where they are.
 
 # %% [markdown]
@@ -648,7 +665,7 @@ check.key_gradient(key_gradient)
 # 3. both ways: many tokens, all at token 0, the hub (and the hub at any one of them);
 # 4. both ways: in pairs, at each other.
 #
-# Decide first. Then try: `fit(wanted, shared=True, causal=...)` gives the weights.
+# Decide first. Then try: `fit(wanted, shared=True, causal=..., d_head=16)` gives the weights.
 #
 # <details><summary>Hint 1</summary>
 #
