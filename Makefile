@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test test-colab on-colab notebooks site students pictures bench measured
+.PHONY: help lab test test-colab on-colab test-matrix notebooks site students pictures bench \
+    bench-views measured
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -32,6 +33,17 @@ on-colab: $(VENV)/colab.installed
 	$(BIN)/python -m pytest tests/colab
 	$(BIN)/python -m pytest --nbval -n $(JOBS) --dist loadscope notebooks
 
+# Stored outputs must be right on any machine: with one thread, without the wide instructions of
+# newer processors, and on other Pythons, such as PYTHONS='python3.12 python3.13'.
+PYTHONS ?=
+PLAIN = ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem
+
+test-matrix: $(VENV)/test.installed  ## check the stored outputs on other threads, processors and Pythons
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval notebooks
+	$(PLAIN) $(BIN)/python -m pytest --nbval notebooks
+	for python in $(PYTHONS); do \
+	    $(MAKE) --no-print-directory VENV=$(VENV)-$$python PYTHON=$$python test || exit 1; done
+
 notebooks: $(VENV)/test.installed  ## make every .ipynb anew from its .py, or LESSON='02 05' alone
 	$(STORED) $(BIN)/python tools/run_lessons.py $(LESSON)
 	$(BIN)/python -m pytest tests/test_notebooks.py tests/test_lessons.py
@@ -48,6 +60,9 @@ pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 
 bench:  ## measure every implementation, side by side, in an environment with the peers
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench measured
+
+bench-views: $(VENV)/test.installed  ## time every explorer's controls, in the kernel and on the screen
+	$(BIN)/python -m tests.benchmarks.views $(BENCH)
 
 # BENCH takes options, such as BENCH='--quick' or BENCH='--full --name my-machine'.
 measured: $(VENV)/bench.installed
