@@ -358,9 +358,9 @@ for window in ("chunks", "sliding"):
 # %% [markdown]
 # ## What surprised us
 #
-# - **Everybody's causal LSH attention leaks**, the authors' included. We changed the second half of a sequence
-#   in two published implementations, which look across buckets, and most outputs of the first half changed.
-#   The paper does not mention it.
+# - **Published causal LSH attention leaks.** We changed the second half of a sequence in two well-known
+#   implementations, which look across buckets, and most outputs of the first half changed; the authors' later
+#   code is built the same way. The paper does not mention it.
 # - **A row in which everything is masked is not harmless.** With finite masks, in 32 bits, the log of the
 #   sum rounds to the mask itself, every weight comes out as 1, and a padded query gets the *sum* of all
 #   values. Layer by layer it blows up.

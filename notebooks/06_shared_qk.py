@@ -385,13 +385,11 @@ for name, (on_wanted, on_twin, right, cosine) in copied.items():
     if "shared" in name:
         angle = math.degrees(math.acos(cosine))
         chance = collision_probability(angle, n_buckets=32)
-        print(
-            f"  wanted at {angle:.0f} degrees: one round of 32 buckets shows it with chance {chance:.2f}"
-        )
+        print(f"  wanted at {angle:.0f} degrees: in one bucket of 32 with chance {chance:.2f}")
 
 # %%
-print("more than 0.9 on the wanted key:", {name: m[0] > 0.9 for name, m in copied.items()})
-print("more on the twin than on it:", {name: m[1] > m[0] for name, m in copied.items()})
+for name, (on_wanted, on_twin, _, _) in copied.items():
+    print(f"{name:22} aims: {on_wanted > 0.9}, looks at the twin more: {on_twin > on_wanted}")
 longer, short = copied["shared, trained longer"], copied["shared"]
 print("training longer mends the answers:", longer[2] > short[2] + 0.2)
 print("and not where the head looks:", longer[0] < 0.3)
@@ -440,8 +438,8 @@ print(
 # ## 7. Who shares, and who does not
 #
 # Sharing is for hashing. The Reformer's other layer, attention in a local window, hashes nothing, and has
-# separate queries and keys, the usual scale, and lets a token see itself. The models of the paper
-# alternate the two kinds, so a pointer that one layer cannot express, another can.
+# separate queries and keys, the usual scale, and lets a token see itself. The authors'
+# models for text alternate the two kinds, so a pointer that one layer cannot express, another can.
 
 # %%
 from reformer_core import ReformerConfig, ReformerLM
