@@ -18,10 +18,10 @@ def _plan(shape: tuple[int, int, int, int], n_buckets: int, seed: int) -> Bucket
 
 chance_found = Exercise(
     right=lambda p, n: 1 - (1 - p) ** n,
-    cases=lambda: [(0.5, 1), (0.5, 2), (0.2, 4), (0.9, 3)],
+    cases=lambda: [(0.5, 1), (0.25, 2), (0.2, 4), (0.3, 3)],
     mistakes=[
         Mistake(
-            lambda p, n: min(1.0, n * p),
+            lambda p, n: n * p,
             "chances of rounds do not add up: this counts a pair that two rounds find as found "
             "twice",
         ),
@@ -80,6 +80,10 @@ share_seen = Exercise(
             "that is what one round sees on average; what all of them see together is asked for",
         ),
         Mistake(
+            lambda plan: _seen(plan) * plan.buckets.shape[0] * plan.buckets.shape[1],
+            "right for one sequence and one head; where there are several, each has all the pairs",
+        ),
+        Mistake(
             lambda plan: (plan.times_seen() > 0).sum().item() / _pairs(plan, of_one=1),
             "a token is not a pair with itself: the first of them has nobody before it",
         ),
@@ -120,6 +124,11 @@ count_once = Exercise(
         Mistake(
             lambda visible: visible & (visible.sum(0) == 1),
             "a pair that two rounds see counts in neither of them now: it has to count once",
+        ),
+        Mistake(
+            lambda visible: visible.cumsum(0) == 1,
+            "the running count is 1 also in rounds that do not show the pair, until a second one "
+            "does",
         ),
         Mistake(
             _not_in_previous,

@@ -132,6 +132,11 @@ attend = Exercise(
             "the others",
         ),
         Mistake(
+            lambda qk, values: _attend(qk, values, qk, qk.shape[-1] ** -0.5, itself=True),
+            "that is an ordinary Transformer's attention with equal queries and keys: here keys "
+            "have length 1, nothing else scales, and oneself comes last",
+        ),
+        Mistake(
             _unseen,
             "the first token sees nobody, and its softmax is not a number: it has to see itself",
         ),
