@@ -158,10 +158,12 @@ def measure_bug(
 
     Causal, across buckets within the window, as the authors' later configurations do, because there
     every mistake shows. Values are made up. Raises ValueError for an unknown mistake, and for more
-    than 128 tokens.
+    than 128 tokens or what is not finite.
     """
     length = len(qk)
     _check(bug, length)
+    if not qk.isfinite().all():
+        raise ValueError("qk must be finite, got NaN or infinity: look for the layer that made it")
     qk = qk.detach().to("cpu", torch.float64)
     generator = torch.Generator().manual_seed(seed)
     values, towards = torch.rand(2, *qk.shape, generator=generator, dtype=torch.float64)
