@@ -15,6 +15,7 @@ from reformer_viz.figures.sparsity import plot_leak, plot_sparsity, plot_sparsit
 from reformer_viz.figures.speed import plot_speed, plotly_speed
 from reformer_viz.figures.step_film import plot_step_film, plotly_step_film
 from reformer_viz.figures.training import plot_training, plotly_training
+from reformer_viz.figures.transfer import plot_transfer
 from reformer_viz.measure.attention_memory import measure_attention_memory
 from reformer_viz.measure.bucket_load import measure_bucket_load
 from reformer_viz.measure.bucketing import measure_bucketing
@@ -32,6 +33,7 @@ from reformer_viz.measure.sparsity import measure_sparsity, measure_sparsity_per
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.measure.step_film import measure_step_film
 from reformer_viz.measure.training import measure_training
+from reformer_viz.measure.transfer import measure_transfer, transfer_of_paper
 from reformer_viz.widgets.bucket_load import explore_bucket_load
 from reformer_viz.widgets.bucketing import explore_bucketing
 from reformer_viz.widgets.bugs import explore_bugs
@@ -78,6 +80,7 @@ __all__ = [
     "measure_speed",
     "measure_step_film",
     "measure_training",
+    "measure_transfer",
     "plot_attention_memory",
     "plot_bucket_load",
     "plot_bucketing",
@@ -97,6 +100,7 @@ __all__ = [
     "plot_speed",
     "plot_step_film",
     "plot_training",
+    "plot_transfer",
     "plotly_bucket_load",
     "plotly_bug",
     "plotly_collisions",
@@ -108,6 +112,7 @@ __all__ = [
     "plotly_step_film",
     "plotly_training",
     "read_speed",
+    "transfer_of_paper",
     "watch_training",
     "write_miss_cost",
 ]
