@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test test-colab on-colab test-matrix notebooks site students pictures bench measured
+.PHONY: help lab test test-colab on-colab test-matrix notebooks site students pictures bench \
+    bench-views measured
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -59,6 +60,9 @@ pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 
 bench:  ## measure every implementation, side by side, in an environment with the peers
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench measured
+
+bench-views: $(VENV)/test.installed  ## time every explorer's controls, in the kernel and on the screen
+	$(BIN)/python -m tests.benchmarks.views $(BENCH)
 
 # BENCH takes options, such as BENCH='--quick' or BENCH='--full --name my-machine'.
 measured: $(VENV)/bench.installed

@@ -125,15 +125,15 @@ def _laid_out(figure: Any, symptoms: Symptoms) -> Any:
     figure.update_layout(
         template=style.plotly_template(),
         height=430,
-        xaxis={"domain": [0, 0.37], "title": {"text": "position"}},
+        xaxis={"domain": [0, 0.36], "title": {"text": "position"}},
         yaxis={"title": {"text": "slot"}, "range": [-1, length]},
-        xaxis2={"domain": [0.47, 0.83], "title": {"text": "position of the key"}},
+        xaxis2={"domain": [0.45, 0.78], "title": {"text": "position of the key"}},
         yaxis2={
             "anchor": "x2",
             "title": {"text": "position of the query"},
             "range": [length - 0.5, -0.5],
         },
-        xaxis3={"domain": [0.92, 1]},
+        xaxis3={"domain": [0.87, 1]},
         yaxis3={
             "anchor": "x3",
             "title": {"text": "error, %"},
@@ -141,7 +141,7 @@ def _laid_out(figure: Any, symptoms: Symptoms) -> Any:
         },
     )
     titles = "Sorted by bucket, round 0", "Who sees whom, in any round", "How far off"
-    for title, x in zip(titles, (0.0, 0.47, 0.88), strict=True):
+    for title, x in zip(titles, (0.0, 0.45, 0.87), strict=True):
         looks = {"showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 13}}
         figure.add_annotation(text=title, x=x, y=1.02, xref="paper", yref="paper", **looks)
     return figure
