@@ -9,6 +9,8 @@
 # %% [markdown]
 # # Why is attention quadratic, and what of it is wasted?
 #
+# [Open in Colab](https://colab.research.google.com/github/reformer-notebooks/reformer-notebooks/blob/main/notebooks/01_why_quadratic.ipynb)
+#
 # Attention lets every token look at every other one. A text of twice the length has four times as many
 # pairs, so four times the scores to compute and, if they are kept, four times the memory. This lesson
 # counts both. Then it looks at what the scores are for: the softmax gives nearly all of its weight to the
@@ -45,6 +47,10 @@ if IN_COLAB:
     from google.colab import output
 
     output.enable_custom_widget_manager()
+
+from reformer_viz import lessons
+
+lessons.begin()
 
 # %% [markdown]
 # ## 1. Sixteen words look at each other
