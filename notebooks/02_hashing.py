@@ -155,7 +155,9 @@ for n_buckets in (2048, (32, 64)):
     name = str(n_buckets)
     print(f"{name:>9}: {drawn.shape[-1]:5} directions, {numbers.unique().numel()} buckets in use")
     print(f"{'':>10} two at 30 degrees collide with probability ", end="")
-    print(f"{collision_probability(30, n_buckets):.3f}, at 60 {collision_probability(60, n_buckets):.3f}")
+    print(
+        f"{collision_probability(30, n_buckets):.3f}, at 60 {collision_probability(60, n_buckets):.3f}"
+    )
 
 # %% [markdown]
 # ## 5. Buckets are not equally long
@@ -171,9 +173,7 @@ from reformer_viz import measure_bucket_load, plot_bucket_load
 many = torch.rand(1, 4, 1024, 16, generator=torch.Generator().manual_seed(3)) * 2 - 1
 rule = {"n_buckets": 32, "chunk_length": 32}
 drawn = draw_rotations(2, 4, 16, 32, torch.Generator().manual_seed(4))
-load = measure_bucket_load(
-    plan_chunks(hash_vectors(many, drawn), **rule, causal=True)
-)
+load = measure_bucket_load(plan_chunks(hash_vectors(many, drawn), **rule, causal=True))
 print(load.describe())
 plot_bucket_load(load)
 
@@ -182,6 +182,7 @@ plot_bucket_load(load)
 #
 # Nothing else in the Reformer knows how buckets came about, so you may replace the hash by any function from
 # vectors to whole numbers. A common one in two lines: the signs along three axes, eight octants.
+
 
 # %%
 def octant(vectors):
@@ -274,6 +275,7 @@ check.bucket_numbers(bucket_numbers)
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def opposite_bucket(buckets, n_buckets):
     """Return the buckets of the opposite vectors."""
@@ -311,6 +313,7 @@ check.opposite(opposite_bucket)
 # Rounds are independent: the probabilities of missing it multiply.
 #
 # </details>
+
 
 # %% tags=["exercise"]
 def found_by_rounds(angle, n_buckets, n_hashes):
@@ -351,6 +354,7 @@ check.found_by_rounds(found_by_rounds)
 # Every part has opposites of its own: exercise 1, for each part.
 #
 # </details>
+
 
 # %% tags=["exercise"]
 def factored(vectors, rotations, factors):
