@@ -149,7 +149,9 @@ with torch.no_grad():
 
 print("memo:", tuple(memo.shape), memo.dtype)
 print("with the memo, the change is the same:", torch.equal(change, again))
-print("with fresh buckets, numbers that differ:", int((change != fresh).sum()), "of", change.numel())
+print(
+    "with fresh buckets, numbers that differ:", int((change != fresh).sum()), "of", change.numel()
+)
 
 # %% [markdown]
 # The gradient suffers in the same way. The paper's own code keeps the buckets too; an implementation
@@ -200,7 +202,9 @@ depths = memory.values
 lower = depths[memory.checkpointed.peak < memory.reversible.peak]
 kept = memory.checkpointed.kept / memory.reversible.kept
 print("of depths", depths.tolist(), "checkpointing has the lower peak at", lower.tolist())
-print(f"what it keeps, over what reversing keeps: {kept[0]:.1f} times at {depths[0]} layer, ", end="")
+print(
+    f"what it keeps, over what reversing keeps: {kept[0]:.1f} times at {depths[0]} layer, ", end=""
+)
 print(f"{kept[-1]:.1f} times at {depths[-1]} layers")
 
 # %% [markdown]
@@ -324,6 +328,7 @@ check.undo_block(undo_block)
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def undo_stack(blocks, y1, y2):
     """Return the first block's inputs (x1, x2)."""
@@ -368,6 +373,7 @@ check.undo_stack(undo_stack)
 # `torch.random.fork_rng(devices=[])` is a context after which the generator is as before it.
 #
 # </details>
+
 
 # %% tags=["exercise"]
 def run_again(sublayer, x, state):
@@ -414,6 +420,7 @@ check.run_again(run_again)
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def checkpoint_bytes(n_layers, batch_size, length, d_model):
     """Return the bytes that further layers add to what is kept."""
@@ -454,6 +461,7 @@ check.checkpoint_bytes(checkpoint_bytes)
 # Buckets are numbered from 0, and a signed byte reaches 127.
 #
 # </details>
+
 
 # %% tags=["exercise"]
 def memo_bytes(n_heads, n_hashes, length, n_buckets):

@@ -306,6 +306,7 @@ check.feed_forward_in_pieces(pieces)
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def pieces_in_training(piece, x, n_chunks):
     """Return piece(x), with one piece's middle alive at a time, forward and backward."""
@@ -351,6 +352,7 @@ check.pieces_in_training(pieces_in_training)
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def axial_vectors(rows, columns, length):
     """Return the vectors of positions 0 to length - 1."""
@@ -393,6 +395,7 @@ check.axial_vectors(axial_vectors)
 #
 # </details>
 
+
 # %% tags=["exercise"]
 def axial_numbers(axial_shape, axial_dims):
     """Return how many numbers the tables hold."""
@@ -431,6 +434,7 @@ check.axial_numbers(axial_numbers)
 # `logits.mT`.
 #
 # </details>
+
 
 # %% tags=["exercise"]
 def loss_in_pieces(head, hidden, targets, n_chunks):
