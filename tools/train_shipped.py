@@ -14,7 +14,7 @@ from reformer_viz import Recorder
 from reformer_viz.lessons import shipped
 from reformer_viz.measure.microscope import label_bytes
 
-COPYING = Duplicate(vocab_size=32, length=256)
+COPYING = Duplicate(vocab_size=128, length=256)
 COPIER = ReformerConfig(
     vocab_size=COPYING.vocab_size,
     d_model=64,
