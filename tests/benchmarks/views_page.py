@@ -53,7 +53,7 @@ WATCH = """quiet => {
 CONTROLS = """place => {
   const nameOf = node => node.getAttribute('aria-label')
     ?? node.closest('.widget-inline-hbox')?.querySelector('.widget-label')?.textContent
-    ?? (node.closest('label')?.textContent ?? '');
+    ?? [...node.closest('label')?.childNodes ?? []].map(part => part.nodeValue ?? '').join('');
   const keysOf = node => node.tagName === 'SELECT' ? ['ArrowDown']
     : node.type === 'number' ? ['ArrowUp'] : node.type === 'checkbox' ? ['Space'] : ['ArrowRight'];
   const nodes = [...document.querySelectorAll(place)].filter(node => node.offsetParent);

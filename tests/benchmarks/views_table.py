@@ -30,7 +30,9 @@ def about(record: dict[str, Any]) -> str:
         f"taken, and of all controls the slowest is shown. Kernel: from a control's new value to "
         f"the data that are sent, at {short:,} and {long:,} tokens. Screen: from a key to the "
         f"frame after the redrawn picture, at {record['settings']['on_screen']:,} tokens, in the "
-        f"exported page, and in JupyterLab for controls that ask the kernel."
+        f"exported page, and in JupyterLab for controls that ask the kernel. Controls of "
+        f"`explore_memory` run training steps, text and rotations of `explore_model` the model; "
+        f"at its peak a process holds Python, torch and Plotly too."
     )
 
 
@@ -43,7 +45,7 @@ def explorers_table(record: dict[str, Any]) -> str:
         f"kernel, {long:,}",
         "screen, page",
         "screen, JupyterLab",
-        "page",
+        "exported page",
         "greatest length",
         "drawn in",
         "memory at its peak",

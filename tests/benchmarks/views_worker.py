@@ -36,7 +36,7 @@ def other_values(control: Widget) -> Iterator[Any]:
     elif isinstance(control, BoundedIntText):
         values = [*range(value + 1, control.max + 1), *range(control.min, value + 1)]
     elif isinstance(control, Textarea):
-        values = [f"{value[: -k - 1]}{'.' * (k + 1)}" for k in range(MOST_MOVES + 1)] + [value]
+        values = [f"{value[: -k - 1]}{'~' * (k + 1)}" for k in range(MOST_MOVES + 1)] + [value]
     else:
         raise ValueError(f"{type(control).__name__} is a control that nobody here can move")
     return cycle(values)
