@@ -17,16 +17,17 @@ from reformer_viz.measure.microscope import label_bytes
 COPYING = Duplicate(vocab_size=32, length=256)
 COPIER = ReformerConfig(
     vocab_size=COPYING.vocab_size,
-    d_model=64,
+    d_model=128,
     n_layers=1,
     n_heads=4,
     chunk_length=32,
     max_length=COPYING.length,
 )
 COPY_TRAINING = TrainConfig(
-    steps=600,
+    steps=700,
     batch_size=16,
-    learning_rate=2e-3,
+    learning_rate=5e-3,
+    schedule="cosine",
     evaluate_every=50,
     evaluation_batches=4,
 )
