@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,11 +12,10 @@ from torch import Tensor
 
 from reformer_core.bucketing import BucketPlan
 from reformer_core.config import AttentionKind
-from reformer_core.hashing import EVALUATION, draw_rotations, hash_generator
-from reformer_core.layers import LSHSelfAttention
 from reformer_core.models import LayerTrace, ReformerLM, Trace
 from reformer_core.tasks import Duplicate, Task
 from reformer_viz.measure.recall import attend_to_found, look_at_all
+from reformer_viz.measure.rounds import with_attention
 from reformer_viz.measure.words import count
 
 # How many tokens a model reads at once.
@@ -295,10 +294,10 @@ def measure_misses(
     positions = torch.arange(half, task.length - 1)
     needed = positions - (half - 1)
     answers = [
-        _answer(_with_rounds(model, int(n), kinds), tokens, positions, needed) for n in rounds
+        _answer(with_attention(model, int(n), kinds), tokens, positions, needed) for n in rounds
     ]
     heads, said = (np.stack(parts) for parts in zip(*answers, strict=True))
-    full = _copy(model, attention=_without_hashing(kinds))
+    full = with_attention(model, None, kinds)
     return Misses(
         n_hashes=rounds,
         tokens=tokens.numpy(),
@@ -344,8 +343,8 @@ def measure_miss_cost(
             f"labels must name every token, got {len(labels)} for {tokens.shape[1]} tokens"
         )
     rounds, kinds = _rounds_of(model, max_hashes), _kinds(model, layer)
-    ((_, full),) = _read(_copy(model, attention=_without_hashing(kinds)), tokens)
-    hashing = (_with_rounds(model, int(n), kinds) for n in rounds)
+    ((_, full),) = _read(with_attention(model, None, kinds), tokens)
+    hashing = (with_attention(model, int(n), kinds) for n in rounds)
     traces = [trace for with_rounds in hashing for _, trace in _read(with_rounds, tokens)]
     return MissCost(
         n_hashes=rounds,
@@ -377,42 +376,6 @@ def _kinds(model: ReformerLM, layer: int | None) -> tuple[AttentionKind, ...]:
     return tuple(
         "full" if at in lsh and layer not in (None, at) else kind for at, kind in enumerate(kinds)
     )
-
-
-def _without_hashing(kinds: tuple[AttentionKind, ...]) -> tuple[AttentionKind, ...]:
-    """Return every layer's attention with full attention in LSH attention's place."""
-    return tuple("full" if kind == "lsh" else kind for kind in kinds)
-
-
-def _copy(model: ReformerLM, **changes) -> ReformerLM:
-    """Build a model of another config with copies of the same weights, in evaluation mode."""
-    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    with torch.device("meta"):  # nothing is drawn, and nothing of the global random state moves
-        copied = ReformerLM(replace(model.config, **changes))
-    copied.load_state_dict(weights, assign=True)
-    return copied.to(model.head.weight.device).eval()
-
-
-def _with_rounds(model: ReformerLM, n_hashes: int, kinds: tuple[AttentionKind, ...]) -> ReformerLM:
-    """Copy a model with the first rounds of its rotations, and beyond its own with more."""
-    copied = _copy(model, attention=kinds)
-    for attention in _hashing_layers(copied):
-        own = attention.evaluation_rotations
-        sizes = attention.n_heads, attention.d_head, attention.rule["n_buckets"]
-        for round in range(own.shape[1], n_hashes):
-            # Steps below EVALUATION belong to nobody; each round has its own, whatever follows it.
-            step = EVALUATION - 1 - round
-            generator = hash_generator(attention.hash_seed, attention.layer, step)
-            own = torch.cat([own, draw_rotations(1, *sizes, generator).to(own)], dim=1)
-        attention.evaluation_rotations = own[:, :n_hashes]
-    return copied
-
-
-def _hashing_layers(model: ReformerLM) -> Iterator[LSHSelfAttention]:
-    """Go through the attentions that hash."""
-    for block in model.layers:
-        if isinstance(block.f.attention, LSHSelfAttention):
-            yield block.f.attention
 
 
 def _read(model: ReformerLM, tokens: Tensor) -> Iterator[tuple[Tensor, Trace]]:

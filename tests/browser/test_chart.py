@@ -231,7 +231,7 @@ def test_a_saved_notebook_holds_plain_outputs_and_no_widget(saved, here, folder)
 def test_opened_without_a_kernel_it_shows_the_picture_and_says_what_to_do(saved, watch, lab, here):
     again = watch(viewport={"width": 1200, "height": 2000})
     again.open_notebook(lab, NAME)
-    again.command("kernelmenu:shutdown")
+    again.shut_down_kernel()
     assert_shows_the_picture(again)
     root(again).locator(".rx-controls").get_by_text("the notebook changes these").wait_for()
     root(again, 1).get_by_role("button", name="next scene").click()

@@ -220,7 +220,7 @@ def test_a_saved_notebook_holds_one_plain_output_and_no_widget(saved):
 def test_opened_without_a_kernel_it_still_moves(saved, watch, lab):
     again = watch()
     again.open_notebook(lab, "live.ipynb")
-    again.command("kernelmenu:shutdown")
+    again.shut_down_kernel()
     again.page.wait_for_selector(".rx-root .rx-strips")
     again.wait_for_status(repr(like({})))
     assert_drawn_is_what_core_computes(again, like({}))

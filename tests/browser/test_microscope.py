@@ -268,7 +268,7 @@ def test_saved_and_opened_without_a_kernel_it_still_moves_and_weighs(live, watch
     assert output.data["text/plain"] == repr(like())
     again = watch()
     again.open_notebook(lab, "microscope.ipynb")
-    again.command("kernelmenu:shutdown")
+    again.shut_down_kernel()
     again.wait_for_status(repr(like()))
     slider(again, "token").focus()
     keys(again, "End", "ArrowDown")

@@ -127,7 +127,7 @@ def test_opened_without_a_kernel_it_still_moves(live, watch, lab):
         urllib.request.urlopen(request).close()
     again = watch()
     again.open_notebook(lab, "sparsity.ipynb")
-    again.command("kernelmenu:shutdown")
+    again.shut_down_kernel()
     again.page.wait_for_selector(".rx-root canvas")
     again.wait_for_status(repr(like({})))
     assert_drawn_is_what_core_computes(again, like({}))

@@ -1,0 +1,332 @@
+"""Every lesson keeps the form that teaches: a question, predictions, exercises that answer, a next.
+
+The tour is no lesson: it shows everything once and asks nothing. Exercises are run here as a reader
+would: the stub is not an answer, and the hidden solution is one, with nothing but the lesson's own
+imports in scope.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+
+from reformer_viz.lessons import Verdict
+from reformer_viz.lessons.exercise import NOT_WRITTEN
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import run_lessons  # noqa: E402 - a tool, not a package
+from run_lessons import RUN_TIME  # noqa: E402
+
+NOTEBOOKS = ROOT / "notebooks"
+TOUR, *LESSONS = sorted(NOTEBOOKS.glob("[0-9]*.py"))
+lessons = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
+
+SECTIONS = ("What surprised us", "Exercises", "Questionnaire", "Next")
+EFFORT = re.compile(r"^\*Difficulty ([●○]{5}), importance ([●○]{5}), about \d+ minutes\.\*$", re.M)
+LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]+)?(#[^)\s]+)?\)")
+SUMMARY = re.compile(r"<details>\s*<summary>(.*?)</summary>", re.DOTALL)
+
+
+def cells_of(lesson: Path) -> list:
+    return [cell for cell in jupytext.read(lesson).cells if cell.source.strip()]
+
+
+def tags(cell) -> set[str]:
+    return set(cell.metadata.get("tags", []))
+
+
+def prose(cells: list) -> str:
+    return "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+
+
+def headings(text: str) -> list[str]:
+    return re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+
+
+def section(text: str, title: str) -> str:
+    """Return what stands under a heading of the second level."""
+    _, _, after = text.partition(f"\n## {title}\n")
+    return re.split(r"^## ", after, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+# ------------------------------------------------------------------------------- form
+
+
+def faults_of_form(cells: list) -> Iterator[str]:
+    """Say what a reader would miss in a lesson."""
+    text = prose(cells)
+    if not (headings(text) or [""])[0].rstrip().endswith("?"):
+        yield "the title is not a question"
+    first = cells[0].source
+    if "you can" not in first:
+        yield "the first cell does not say what the reader can do afterwards"
+    if not RUN_TIME.search(first):
+        yield "the first cell has no line '*Runs in about N s on two cores.*'"
+    for title in SECTIONS:
+        if not section(text, title).strip():
+            yield f"there is no section '{title}'"
+    if len(SUMMARY.findall(section(text, "Questionnaire"))) < 6:
+        yield "the questionnaire has fewer than six questions"
+    moved = sum("explore_" in cell.source for cell in cells if cell.cell_type == "code")
+    if text.count("**Predict, then move.**") < moved:
+        yield "an explorer has no 'Predict, then move.' before it"
+    if moved and not any(re.search(r"\.(controls|place)\b", cell.source) for cell in cells):
+        yield "no cell moves the explorer"
+
+
+def faults_of_exercises(cells: list) -> Iterator[str]:
+    places = [i for i, cell in enumerate(cells) if "exercise" in tags(cell)]
+    if not 3 <= len(places) <= 5:
+        yield f"there are {len(places)} exercises, not three to five"
+    for number, place in enumerate(places, start=1):
+        task, after = cells[place - 1].source, [*cells[place + 1 : place + 2]]
+        if not EFFORT.search(task):
+            yield f"exercise {number} does not say its difficulty, importance and time"
+        if sum("Hint" in summary for summary in SUMMARY.findall(task)) < 2:
+            yield f"exercise {number} has fewer than two hints"
+        if not any("solution" in tags(cell) and "```python" in cell.source for cell in after):
+            yield f"exercise {number} has no solution after it"
+    if len(places) != sum("solution" in tags(cell) for cell in cells):
+        yield "there is a solution without its exercise"
+
+
+@lessons
+def test_a_lesson_has_the_form_of_a_lesson(lesson):
+    cells = cells_of(lesson)
+    assert "\n".join([*faults_of_form(cells), *faults_of_exercises(cells)]) == ""
+
+
+@pytest.mark.parametrize("lesson", [TOUR, *LESSONS], ids=lambda lesson: lesson.stem)
+def test_the_link_to_colab_and_the_set_up_cell_are_those_of_the_projects_address(lesson):
+    text = lesson.read_text(encoding="utf-8")
+    assert text.count(f"/notebooks/{lesson.stem}.ipynb)") == 1
+    assert run_lessons.with_head(text, lesson) == text, "run `make notebooks`"
+
+
+def test_another_address_is_found_everywhere(monkeypatch):
+    monkeypatch.setattr(run_lessons, "address", lambda: "https://github.com/ada/engine")
+    text = TOUR.read_text(encoding="utf-8")
+    changed = run_lessons.with_head(text, TOUR)
+    assert "colab.research.google.com/github/ada/engine/blob/main/notebooks/00_tour" in changed
+    assert 'REPOSITORY = "https://github.com/ada/engine"' in changed
+    assert run_lessons.with_head(changed, TOUR) == changed
+
+
+def test_a_lesson_without_a_link_gets_one_below_its_title():
+    source = NOTEBOOKS / "01_why.py"
+    text = "# %% [markdown]\n# # Why?\n#\n# Because.\n"
+    title, empty, link, *rest = run_lessons.with_head(text, source).splitlines()[1:]
+    assert (title, empty) == ("# # Why?", "#")
+    assert link == f"# {run_lessons.colab_link('01_why')}"
+    assert rest == ["#", "# Because."]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(3, "10 s"), (31, "40 s"), (90, "90 s"), (91, "2 minutes")]
+)
+def test_a_run_time_is_rounded_up(seconds, words):
+    assert run_lessons.in_words(seconds) == words
+    assert RUN_TIME.search(f"*Runs in about {words} on two cores.*")
+
+
+def test_a_stated_time_changes_only_when_it_is_far_off(tmp_path):
+    lesson = tmp_path / "01_why.py"
+    for seconds, stated in ((25, "20 s"), (70, "70 s")):
+        for path in (lesson, lesson.with_suffix(".ipynb")):
+            path.write_text("*Runs in about 20 s on two cores.*")
+        run_lessons.state_time(lesson, seconds)
+        assert lesson.read_text() == f"*Runs in about {stated} on two cores.*"
+        assert lesson.with_suffix(".ipynb").read_text() == lesson.read_text()
+
+
+# -------------------------------------------------------------------------- exercises
+
+
+def imports_of(cells: list) -> str:
+    """Collect what a lesson imports, in order."""
+    found = []
+    for cell in cells:
+        if cell.cell_type == "code" and "setup" not in tags(cell):
+            tree = ast.parse(cell.source)
+            found += [
+                ast.unparse(n) for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)
+            ]
+    return "\n".join(found)
+
+
+def verdict_on(imports: str, code: str, last_line: str) -> Verdict:
+    namespace = {"__name__": "lesson"}
+    exec(imports, namespace)
+    exec(code, namespace)
+    return eval(last_line, namespace)
+
+
+def solution_in(cell) -> str:
+    return "\n".join(re.findall(r"```python\n(.*?)```", cell.source, re.DOTALL))
+
+
+def exercises_of(lesson: Path) -> Iterator[tuple]:
+    cells = cells_of(lesson)
+    for cell, solution in pairwise(cells):
+        if "exercise" in tags(cell):
+            *before, last_line = cell.source.rstrip().split("\n")
+            yield imports_of(cells), "\n".join(before), last_line, solution_in(solution)
+
+
+@lessons
+def test_a_stub_is_no_answer_and_the_solution_is_one(lesson):
+    for imports, stub, last_line, solution in exercises_of(lesson):
+        assert verdict_on(imports, stub, last_line).words == NOT_WRITTEN
+        verdict = verdict_on(imports, stub + "\n" + solution, last_line)
+        assert verdict.passed, f"{last_line}: {verdict.words}"
+
+
+# --------------------------------------------------------------------- students' copies
+
+
+def student_copies(folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "tools" / "student_copies.py"), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_students_get_the_lessons_without_solutions_and_keep_what_they_wrote(tmp_path):
+    assert student_copies(tmp_path / "class").returncode == 0
+    for lesson in [TOUR, *LESSONS]:
+        whole, copy = (
+            nbformat.read(folder / f"{lesson.stem}.ipynb", as_version=nbformat.NO_CONVERT)
+            for folder in (NOTEBOOKS, tmp_path / "class")
+        )
+        nbformat.validate(copy)
+        assert not [cell for cell in copy.cells if "solution" in tags(cell)]
+        assert [c for c in whole.cells if "solution" not in tags(c)] == copy.cells
+    again = student_copies(tmp_path / "class")
+    assert again.returncode == 1
+    assert "name another folder" in again.stderr
+
+
+# ------------------------------------------------------------------------------ links
+
+
+def anchors(lesson: Path) -> set[str]:
+    """Return the anchors that JupyterLab and GitHub give to a notebook's headings."""
+    titles = headings(prose(cells_of(lesson)))
+    return {f"#{title.strip().replace(' ', '-')}" for title in titles} | {
+        "#" + re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles
+    }
+
+
+def broken_links(source: Path, text: str) -> Iterator[str]:
+    for target, anchor in LINK.findall(text):
+        file = source.parent / target if target else source
+        if not file.exists():
+            yield f"{source.name} links to {target}, which is not there"
+        elif anchor and anchor not in anchors(file.with_suffix(".py")):
+            yield f"{source.name} links to {target}{anchor}: no heading is called so"
+
+
+@pytest.mark.parametrize("lesson", [TOUR, *LESSONS], ids=lambda lesson: lesson.stem)
+def test_links_lead_somewhere(lesson):
+    assert "\n".join(broken_links(lesson, prose(cells_of(lesson)))) == ""
+
+
+def test_each_lesson_links_to_the_one_after_it():
+    for lesson, following in pairwise([TOUR, *LESSONS]):
+        end = prose(cells_of(lesson)[-3:])
+        assert f"]({following.stem}.ipynb)" in end, f"{lesson.stem} does not lead to the next"
+
+
+# ------------------------------------------------------------- the checks above can fail
+
+WHOLE = """\
+# %% [markdown]
+# # Does it?
+# After this lesson you can see.
+#
+# *Runs in about 20 s on two cores.*
+
+# %%
+from math import sqrt
+from reformer_viz.lessons import Exercise
+
+# %% [markdown]
+# ## What surprised us
+# Little.
+#
+# ## Exercises
+# Double it.
+#
+# *Difficulty ●●○○○, importance ●○○○○, about 5 minutes.*
+#
+# <details><summary>Hint 1</summary> x </details><details><summary>Hint 2</summary> y </details>
+
+# %% tags=["exercise"]
+double = Exercise(right=lambda x: 2 * x, cases=lambda: [(3,)], mistakes=[])
+
+def twice(x):
+    raise NotImplementedError
+
+double(twice)
+
+# %% [markdown] tags=["solution"]
+# ```python
+# def twice(x):
+#     return sqrt(4) * x
+# ```
+
+# %% [markdown]
+# ## Questionnaire
+# QUESTIONS
+#
+# ## Next
+# [On](00_tour.ipynb)
+""".replace("QUESTIONS", "<details><summary>?</summary></details>" * 6)
+
+
+def lesson_from(text: str) -> list:
+    return jupytext.reads(text, fmt="py:percent").cells
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("Does it?", "It does", "the title is not a question"),
+        ("you can see", "you see", "what the reader can do afterwards"),
+        ("about 20 s", "20 s", "no line '*Runs in about"),
+        ("## Next\n", "## Then\n", "there is no section 'Next'"),
+        ("<summary>?</summary>", "", "fewer than six questions"),
+        ("from math", "explore_bucketing\nfrom math", "no 'Predict, then move.' before it"),
+        ("from math", "explore_bucketing\nfrom math", "no cell moves the explorer"),
+        ("●●○○○", "hard", "exercise 1 does not say its difficulty"),
+        ("Hint 2", "More", "exercise 1 has fewer than two hints"),
+        ("```python", "```", "exercise 1 has no solution after it"),
+        ('tags=["exercise"]', "", "there is a solution without its exercise"),
+    ],
+)
+def test_a_fault_of_form_is_found(old, new, fault):
+    whole = [*faults_of_form(lesson_from(WHOLE)), *faults_of_exercises(lesson_from(WHOLE))]
+    assert whole == ["there are 1 exercises, not three to five"]
+    assert old in WHOLE
+    cells = lesson_from(WHOLE.replace(old, new))
+    assert fault in "\n".join([*faults_of_form(cells), *faults_of_exercises(cells)])
+
+
+def test_a_wrong_solution_is_found(tmp_path):
+    lesson = tmp_path / "lesson.py"
+    for text, passed in ((WHOLE, True), (WHOLE.replace("sqrt(4)", "sqrt(9)"), False)):
+        lesson.write_text(text)
+        ((imports, stub, last_line, solution),) = exercises_of(lesson)
+        assert verdict_on(imports, stub + "\n" + solution, last_line).passed == passed
+
+
+def test_a_broken_link_is_found():
+    said = [*broken_links(TOUR, "[a](01_nothing.ipynb), [b](00_tour.ipynb#No-such-heading)")]
+    assert len(said) == 2
+    assert [*broken_links(TOUR, "[a](00_tour.ipynb#5.-Real-text), [b](https://example.org)")] == []
