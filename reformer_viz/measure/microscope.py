@@ -58,19 +58,21 @@ class Weights:
         """The shares as whole numbers of half percents."""
         return np.rint(self.shares * HALF_PERCENTS).astype(np.uint8)
 
-    def of(self, token: int) -> tuple[Int[np.ndarray, " keys"], Float[np.ndarray, " keys"]]:
+    def of(
+        self, token: int | np.integer
+    ) -> tuple[Int[np.ndarray, " keys"], Float[np.ndarray, " keys"]]:
         """Return the keys of a query, and what it gives each."""
         pairs = self._pairs(token)
         return self.keys[pairs], self.shares[pairs]
 
-    def heaviest(self, token: int, most: int) -> list[tuple[int, int]]:
+    def heaviest(self, token: int | np.integer, most: int) -> list[tuple[int, int]]:
         """List a query's heaviest keys with their half percents, at most so many, none of 0."""
         pairs = self._pairs(token)
         keys, halves = self.keys[pairs], self.half_percents[pairs]
         order = np.argsort(-halves.astype(int), kind="stable")[:most]
         return [(int(keys[i]), int(halves[i])) for i in order if halves[i]]
 
-    def _pairs(self, token: int) -> slice:
+    def _pairs(self, token: int | np.integer) -> slice:
         return slice(int(self.starts[token]), int(self.starts[token + 1]))
 
 
@@ -358,7 +360,7 @@ def measure_microscope(
     layer: int | None = None,
     head: int = 0,
     *,
-    padding: Sequence[bool] | np.ndarray | Tensor | None = None,
+    padding: Sequence | np.ndarray | Tensor | None = None,
     decode: Callable[[list[int]], str] | None = None,
 ) -> Microscope:
     """Run a copy of a model on one sequence, and take what one head of one layer did with it.
@@ -394,7 +396,7 @@ def take_specimen(
     model: ReformerLM,
     tokens: str | Sequence[int] | np.ndarray | Tensor,
     *,
-    padding: Sequence[bool] | np.ndarray | Tensor | None = None,
+    padding: Sequence | np.ndarray | Tensor | None = None,
     decode: Callable[[list[int]], str] | None = None,
 ) -> Specimen:
     """Run a model as it is on one sequence, and keep what every layer saw."""
@@ -482,7 +484,7 @@ def as_tokens(
 
 
 def _as_padding(
-    padding: Sequence[bool] | np.ndarray | Tensor | None, length: int
+    padding: Sequence | np.ndarray | Tensor | None, length: int
 ) -> Bool[Tensor, " length"] | None:
     """Return which tokens are padding; refuse what leaves fewer than two."""
     if padding is None:

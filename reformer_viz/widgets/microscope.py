@@ -47,7 +47,7 @@ def explore_model(
     rotations: int = 0,
     encode: Callable[[str], Sequence[int] | Tensor] | None = None,
     decode: Callable[[list[int]], str] | None = None,
-    padding: Sequence[bool] | np.ndarray | Tensor | None = None,
+    padding: Sequence | np.ndarray | Tensor | None = None,
     place: Mapping | None = None,
 ) -> Panel:
     """Look at what a model's LSH attention does with a sequence: who sees whom, with what weight.

@@ -12,6 +12,7 @@ from reformer_viz import (
     Recorder,
     explore_bucket_load,
     explore_bucketing,
+    explore_bugs,
     explore_geometry,
     explore_memory,
     explore_misses,
@@ -21,6 +22,7 @@ from reformer_viz import (
     explore_speed,
     explore_training,
     measure_bucketing,
+    measure_bug,
     measure_collisions,
     measure_geometry,
     measure_memory,
@@ -191,6 +193,11 @@ TABLE = [
             lambda: describe_snapshot(finished().recording, 0, 0, 0, 2),
         ],
     ),
+    (
+        "bug must be 'none' or one of .*, got 'typo'",
+        [panel(explore_bugs, bug="typo")],
+        [lambda: measure_bug(torch.ones(4, 2), "typo")],
+    ),
     # ------------------------------------------------------------ a model without LSH layers
     (
         "without LSH layers has no buckets",
@@ -222,7 +229,7 @@ TABLE = [
     ),
     # ------------------------------------------------------------ NaN activations
     (
-        "must be finite, got NaN",
+        r"must be finite, got NaN|must have a direction, got \[nan",
         [
             panel(explore_bucketing, BROKEN),
             panel(explore_bucket_load, BROKEN),

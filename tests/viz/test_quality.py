@@ -97,7 +97,7 @@ def test_the_sentence_is_made_of_what_was_reached(quality):
 
 
 def test_fewer_bits_and_more_accuracy_are_better(quality):
-    made = replace(quality, measure=np.array([[[2.0], [3.0]], [[4.0], [1.0]]]))
+    made = replace(quality, measure=np.array([[[9, 2.0], [9, 3.0]], [[9, 4.0], [9, 1.0]]]))
     assert [made.best(0), made.best(1)] == [1, 0]
     bits = replace(made, measure_name="bits_per_byte")
     assert [bits.best(0), bits.best(1)] == [0, 1]
