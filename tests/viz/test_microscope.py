@@ -131,7 +131,9 @@ def test_padding_sees_nobody_and_others_as_if_it_were_not_there(rule, length, se
     for token in np.flatnonzero(padding):
         assert not microscope.seen_by(int(token)).any()
         assert not len(microscope.weights.of(token)[0])
-        assert "is padding: it sees nobody, and nobody sees it." in microscope.describe(0, token)
+        assert "is padding: it sees nobody, and nobody sees it." in microscope.describe(
+            0, int(token)
+        )
     assert f"({n_padded} of them padding)" in microscope.describe()
     assert microscope.under(chunk_length=9).padding is microscope.padding
 
