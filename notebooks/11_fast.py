@@ -81,7 +81,7 @@ for length in (1024, 2048, 4096, 8192, 16384):
     pairs = int((plan.last - plan.first + 1).sum())  # an empty run has first > last by one
     full = length * (length - 1) // 2
     a_query = pairs / length
-    equal_from = int(2 * a_query) + 1  # there (length - 1) / 2, full attention's, is as many
+    equal_from = next(size for size in range(1, length) if (size - 1) / 2 >= a_query)
     print(f"{length:7,} {full:13,} {pairs:12,}", end="")
     print(f" {full / length:15.0f} {a_query:5.0f} {equal_from:12,}")
 
