@@ -9,7 +9,7 @@ LESSONS = $(sort $(wildcard notebooks/[0-9]*.py))
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test notebooks pictures bench measured
+.PHONY: help lab test notebooks pictures sheet bench measured
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
@@ -34,6 +34,9 @@ notebooks: $(VENV)/test.installed  ## make every .ipynb anew from its .py
 pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 	$(BIN)/python tools/draw_pictures.py
 	$(BIN)/python -m tests.benchmarks.readme
+
+sheet: $(VENV)/test.installed  ## draw every figure and explorer on two sheets in docs/, to look at
+	$(BIN)/python -m tools.contact_sheet $(KEEP)
 
 bench:  ## measure every implementation, side by side, in an environment with the peers
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench measured
