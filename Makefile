@@ -5,14 +5,14 @@ JOBS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-LESSONS = $(sort $(wildcard notebooks/[0-9]*.py))
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test notebooks pictures sheet bench measured
+.PHONY: help lab test test-colab on-colab test-matrix notebooks site students pictures sheet \
+    bench bench-views measured
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
 lab: $(VENV)/lab.installed  ## open JupyterLab on the tour
 	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) \
@@ -21,15 +21,38 @@ lab: $(VENV)/lab.installed  ## open JupyterLab on the tour
 test: $(VENV)/test.installed  ## run every check and test, the notebooks' stored outputs included
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
 	$(BIN)/python -m pytest --nbval notebooks
 
-notebooks: $(VENV)/test.installed  ## make every .ipynb anew from its .py
-	$(BIN)/python -m jupytext --to ipynb --update $(LESSONS)
-	$(STORED) $(BIN)/python -m nbconvert --to notebook --execute --inplace \
-	    --ExecutePreprocessor.store_widget_state=False \
-	    --ExecutePreprocessor.record_timing=False $(LESSONS:.py=.ipynb)
-	$(BIN)/python -m pytest tests/test_notebooks.py
+test-colab:  ## run what is shown on Colab's versions: its tests, the notebooks, every explorer
+	@$(MAKE) --no-print-directory VENV=$(VENV)-colab on-colab
+
+on-colab: $(VENV)/colab.installed
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests/viz
+	$(BIN)/python -m pytest tests/colab
+	$(BIN)/python -m pytest --nbval -n $(JOBS) --dist loadscope notebooks
+
+# Stored outputs must be right on any machine: with one thread, without the wide instructions of
+# newer processors, and on other Pythons, such as PYTHONS='python3.12 python3.13'.
+PYTHONS ?=
+PLAIN = ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem
+
+test-matrix: $(VENV)/test.installed  ## check the stored outputs on other threads, processors and Pythons
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval notebooks
+	$(PLAIN) $(BIN)/python -m pytest --nbval notebooks
+	for python in $(PYTHONS); do \
+	    $(MAKE) --no-print-directory VENV=$(VENV)-$$python PYTHON=$$python test || exit 1; done
+
+notebooks: $(VENV)/test.installed  ## make every .ipynb anew from its .py, or LESSON='02 05' alone
+	$(STORED) $(BIN)/python tools/run_lessons.py $(LESSON)
+	$(BIN)/python -m pytest tests/test_notebooks.py tests/test_lessons.py
+
+site: $(VENV)/test.installed  ## make every lesson a page with living explorers, and the reference
+	$(BIN)/python tools/build_site.py site
+
+students: $(VENV)/lab.installed  ## copy the lessons without their solutions into students/
+	$(BIN)/python tools/student_copies.py students
 
 pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 	$(BIN)/python tools/draw_pictures.py
@@ -41,6 +64,9 @@ sheet: $(VENV)/test.installed  ## draw every figure and explorer on two sheets i
 bench:  ## measure every implementation, side by side, in an environment with the peers
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench measured
 
+bench-views: $(VENV)/test.installed  ## time every explorer's controls, in the kernel and on the screen
+	$(BIN)/python -m tests.benchmarks.views $(BENCH)
+
 # BENCH takes options, such as BENCH='--quick' or BENCH='--full --name my-machine'.
 measured: $(VENV)/bench.installed
 	$(BIN)/python -m tests.benchmarks $(BENCH)
@@ -48,7 +74,7 @@ measured: $(VENV)/bench.installed
 # A torch that $(PYTHON) already has is used from where it is (tools/keep_torch.py), so the
 # constraints that pip reads are those of the environment, where that torch stands.
 INPUTS = requirements.txt constraints.txt pyproject.toml tools/keep_torch.py
-INSTALL = $(PYTHON) tools/keep_torch.py $(VENV) && $(PIP) install -c $(VENV)/constraints.txt
+INSTALL = $(PYTHON) tools/keep_torch.py $(VENV) $(PINS) && $(PIP) install -c $(VENV)/constraints.txt
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and sys.executable + \
@@ -65,4 +91,10 @@ $(VENV)/test.installed: $(INPUTS) | $(BIN)/pip
 
 $(VENV)/bench.installed: $(INPUTS) tests/benchmarks/requirements.txt | $(BIN)/pip
 	$(INSTALL) -r tests/benchmarks/requirements.txt
+	touch $@
+
+# Colab's versions stand in place of the project's.
+$(VENV)/colab.installed: PINS = tests/colab/requirements.txt
+$(VENV)/colab.installed: $(INPUTS) tests/colab/requirements.txt | $(BIN)/pip
+	$(INSTALL) -r $(PINS)
 	touch $@

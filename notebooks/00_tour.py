@@ -9,6 +9,8 @@
 # %% [markdown]
 # # A tour of the Reformer: what does it change, and does it still learn?
 #
+# [Open in Colab](https://colab.research.google.com/github/reformer-notebooks/reformer-notebooks/blob/main/notebooks/00_tour.ipynb)
+#
 # A Transformer lets every token look at every other one, and keeps every layer's activations until
 # the backward pass. The first costs `length²`, the second `depth`. The **Reformer** (Kitaev, Kaiser
 # and Levskaya, ICLR 2020) removes both factors: *hashing* finds, for each token, the few others
@@ -21,7 +23,10 @@
 # - read off what reversible layers save, and what they do not.
 #
 # You need to know what attention is. Run everything with *Run → Run All Cells*: the first picture
-# moves within seconds, the two trainings take a few minutes.
+# moves within seconds, the two trainings take a few minutes. VS Code is expected to work; it was not
+# tested.
+#
+# *Runs in about 4 minutes on two cores.*
 
 # %% tags=["setup"]
 import importlib.util
@@ -38,6 +43,10 @@ if IN_COLAB:
     from google.colab import output
 
     output.enable_custom_widget_manager()
+
+from reformer_viz import lessons
+
+lessons.begin()
 
 # %% [markdown]
 # ## 1. Hashing: who is worth looking at?
@@ -333,3 +342,8 @@ explore_model(writer, statement)
 #
 # From here: `train` on your own file with `TextBytes.from_file`, keep the weights with
 # `TrainConfig(folder=...)`, or from a shell: `python -m reformer_core train text --help`.
+#
+# ## Next
+#
+# The lessons take it apart, one question each. The first: [why is attention quadratic, and what of it
+# is wasted?](01_why_quadratic.ipynb) Words are explained in the [glossary](../docs/glossary.md).

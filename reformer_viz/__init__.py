@@ -2,6 +2,7 @@
 
 from reformer_viz.figures.bucket_load import plot_bucket_load, plotly_bucket_load
 from reformer_viz.figures.bucketing import plot_bucketing
+from reformer_viz.figures.bugs import plot_bug, plotly_bug
 from reformer_viz.figures.collisions import plot_collisions, plotly_collisions
 from reformer_viz.figures.geometry import plot_geometry, plotly_geometry
 from reformer_viz.figures.memory import plot_memory, plotly_memory
@@ -14,9 +15,11 @@ from reformer_viz.figures.sparsity import plot_leak, plot_sparsity, plot_sparsit
 from reformer_viz.figures.speed import plot_speed, plotly_speed
 from reformer_viz.figures.step_film import plot_step_film, plotly_step_film
 from reformer_viz.figures.training import plot_training, plotly_training
+from reformer_viz.figures.transfer import plot_transfer
 from reformer_viz.measure.attention_memory import measure_attention_memory
 from reformer_viz.measure.bucket_load import measure_bucket_load
 from reformer_viz.measure.bucketing import measure_bucketing
+from reformer_viz.measure.bugs import BUGS, measure_bug
 from reformer_viz.measure.collisions import collision_probability, measure_collisions
 from reformer_viz.measure.geometry import measure_geometry
 from reformer_viz.measure.leak import measure_leak
@@ -30,8 +33,10 @@ from reformer_viz.measure.sparsity import measure_sparsity, measure_sparsity_per
 from reformer_viz.measure.speed import measure_speed, read_speed
 from reformer_viz.measure.step_film import measure_step_film
 from reformer_viz.measure.training import measure_training
+from reformer_viz.measure.transfer import measure_transfer, transfer_of_paper
 from reformer_viz.widgets.bucket_load import explore_bucket_load
 from reformer_viz.widgets.bucketing import explore_bucketing
+from reformer_viz.widgets.bugs import explore_bugs
 from reformer_viz.widgets.geometry import explore_geometry
 from reformer_viz.widgets.memory import explore_memory
 from reformer_viz.widgets.microscope import explore_model
@@ -42,11 +47,13 @@ from reformer_viz.widgets.speed import explore_speed
 from reformer_viz.widgets.training import explore_training, watch_training
 
 __all__ = [
+    "BUGS",
     "Recorder",
     "SceneList",
     "collision_probability",
     "explore_bucket_load",
     "explore_bucketing",
+    "explore_bugs",
     "explore_geometry",
     "explore_memory",
     "explore_model",
@@ -58,6 +65,7 @@ __all__ = [
     "measure_attention_memory",
     "measure_bucket_load",
     "measure_bucketing",
+    "measure_bug",
     "measure_collisions",
     "measure_geometry",
     "measure_leak",
@@ -72,9 +80,11 @@ __all__ = [
     "measure_speed",
     "measure_step_film",
     "measure_training",
+    "measure_transfer",
     "plot_attention_memory",
     "plot_bucket_load",
     "plot_bucketing",
+    "plot_bug",
     "plot_collisions",
     "plot_geometry",
     "plot_leak",
@@ -90,7 +100,9 @@ __all__ = [
     "plot_speed",
     "plot_step_film",
     "plot_training",
+    "plot_transfer",
     "plotly_bucket_load",
+    "plotly_bug",
     "plotly_collisions",
     "plotly_geometry",
     "plotly_memory",
@@ -100,6 +112,7 @@ __all__ = [
     "plotly_step_film",
     "plotly_training",
     "read_speed",
+    "transfer_of_paper",
     "watch_training",
     "write_miss_cost",
 ]

@@ -1,6 +1,7 @@
 """Looks, decided once: colours that colour-blind readers can tell apart, sizes, and axes."""
 
 import io
+from functools import cache
 
 import matplotlib
 from matplotlib.artist import Artist
@@ -139,10 +140,11 @@ def add_key(figure: Figure, handles: list[Artist]) -> None:
     )
 
 
+@cache
 def plotly_template(dark: bool = False):
     """Return a Plotly template with the same colours; transparent, so that the page shows through.
 
-    Raises ImportError where Plotly is not installed.
+    Always the same one: a figure takes a copy. Raises ImportError where Plotly is not installed.
     """
     import plotly.graph_objects as go  # slow to import, and only curves need it
 

@@ -7,23 +7,29 @@ imports in scope.
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import jupytext
+import nbformat
 import pytest
 
 from reformer_viz.lessons import Verdict
 from reformer_viz.lessons.exercise import NOT_WRITTEN
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+import run_lessons  # noqa: E402 - a tool, not a package
+from run_lessons import RUN_TIME  # noqa: E402
+
 NOTEBOOKS = ROOT / "notebooks"
 TOUR, *LESSONS = sorted(NOTEBOOKS.glob("[0-9]*.py"))
 lessons = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
 
 SECTIONS = ("What surprised us", "Exercises", "Questionnaire", "Next")
-RUN_TIME = re.compile(r"^\*Runs in about (\d+ s|\d+ minutes?) on two cores\.\*$", re.MULTILINE)
 EFFORT = re.compile(r"^\*Difficulty ([●○]{5}), importance ([●○]{5}), about \d+ minutes\.\*$", re.M)
 LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]+)?(#[^)\s]+)?\)")
 SUMMARY = re.compile(r"<details>\s*<summary>(.*?)</summary>", re.DOTALL)
@@ -98,13 +104,47 @@ def test_a_lesson_has_the_form_of_a_lesson(lesson):
     assert "\n".join([*faults_of_form(cells), *faults_of_exercises(cells)]) == ""
 
 
-@lessons
-def test_the_set_up_cell_is_the_tours(lesson):
-    first, tours = (
-        next(cell.source for cell in cells_of(it) if cell.cell_type == "code")
-        for it in (lesson, TOUR)
-    )
-    assert first == tours
+@pytest.mark.parametrize("lesson", [TOUR, *LESSONS], ids=lambda lesson: lesson.stem)
+def test_the_link_to_colab_and_the_set_up_cell_are_those_of_the_projects_address(lesson):
+    text = lesson.read_text(encoding="utf-8")
+    assert text.count(f"/notebooks/{lesson.stem}.ipynb)") == 1
+    assert run_lessons.with_head(text, lesson) == text, "run `make notebooks`"
+
+
+def test_another_address_is_found_everywhere(monkeypatch):
+    monkeypatch.setattr(run_lessons, "address", lambda: "https://github.com/ada/engine")
+    text = TOUR.read_text(encoding="utf-8")
+    changed = run_lessons.with_head(text, TOUR)
+    assert "colab.research.google.com/github/ada/engine/blob/main/notebooks/00_tour" in changed
+    assert 'REPOSITORY = "https://github.com/ada/engine"' in changed
+    assert run_lessons.with_head(changed, TOUR) == changed
+
+
+def test_a_lesson_without_a_link_gets_one_below_its_title():
+    source = NOTEBOOKS / "01_why.py"
+    text = "# %% [markdown]\n# # Why?\n#\n# Because.\n"
+    title, empty, link, *rest = run_lessons.with_head(text, source).splitlines()[1:]
+    assert (title, empty) == ("# # Why?", "#")
+    assert link == f"# {run_lessons.colab_link('01_why')}"
+    assert rest == ["#", "# Because."]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(3, "10 s"), (31, "40 s"), (90, "90 s"), (91, "2 minutes")]
+)
+def test_a_run_time_is_rounded_up(seconds, words):
+    assert run_lessons.in_words(seconds) == words
+    assert RUN_TIME.search(f"*Runs in about {words} on two cores.*")
+
+
+def test_a_stated_time_changes_only_when_it_is_far_off(tmp_path):
+    lesson = tmp_path / "01_why.py"
+    for seconds, stated in ((25, "20 s"), (70, "70 s")):
+        for path in (lesson, lesson.with_suffix(".ipynb")):
+            path.write_text("*Runs in about 20 s on two cores.*")
+        run_lessons.state_time(lesson, seconds)
+        assert lesson.read_text() == f"*Runs in about {stated} on two cores.*"
+        assert lesson.with_suffix(".ipynb").read_text() == lesson.read_text()
 
 
 # -------------------------------------------------------------------------- exercises
@@ -147,6 +187,29 @@ def test_a_stub_is_no_answer_and_the_solution_is_one(lesson):
         assert verdict_on(imports, stub, last_line).words == NOT_WRITTEN
         verdict = verdict_on(imports, stub + "\n" + solution, last_line)
         assert verdict.passed, f"{last_line}: {verdict.words}"
+
+
+# --------------------------------------------------------------------- students' copies
+
+
+def student_copies(folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "tools" / "student_copies.py"), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_students_get_the_lessons_without_solutions_and_keep_what_they_wrote(tmp_path):
+    assert student_copies(tmp_path / "class").returncode == 0
+    for lesson in [TOUR, *LESSONS]:
+        whole, copy = (
+            nbformat.read(folder / f"{lesson.stem}.ipynb", as_version=nbformat.NO_CONVERT)
+            for folder in (NOTEBOOKS, tmp_path / "class")
+        )
+        nbformat.validate(copy)
+        assert not [cell for cell in copy.cells if "solution" in tags(cell)]
+        assert [c for c in whole.cells if "solution" not in tags(c)] == copy.cells
+    again = student_copies(tmp_path / "class")
+    assert again.returncode == 1
+    assert "name another folder" in again.stderr
 
 
 # ------------------------------------------------------------------------------ links

@@ -14,20 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ASKED_FOR = ["jupyterlab", "torch", "matplotlib", "plotly", "ipywidgets", "jupytext", "nbval"]
 
-# What Colab has in its kernel before a lesson runs (August 2026). A range that refused one of these
-# would replace it, and the reader would have to restart the runtime.
-COLAB = {
-    "torch": "2.11.0",
-    "numpy": "2.1.3",
-    "matplotlib": "3.10.0",
-    "plotly": "5.24.1",
-    "ipywidgets": "7.7.1",
-    "anywidget": "0.9.21",
-    "einops": "0.8.2",
-    "jupytext": "1.19.5",
-    "pytest": "8.4.2",
-}
-
 
 def lines_of(file: str) -> list[str]:
     lines = (line.partition("#")[0].strip() for line in (ROOT / file).read_text().splitlines())
@@ -39,6 +25,18 @@ FOR_NOTEBOOKS = [Requirement(line) for line in lines_of("requirements.txt")]
 FOR_TESTS = [Requirement(line) for line in PROJECT["optional-dependencies"]["test"]]
 ALL = {f"{r.name} {r.specifier}": r for r in [*OWN, *FOR_NOTEBOOKS, *FOR_TESTS]}
 PINS = dict(line.split("==") for line in lines_of("constraints.txt"))
+COLABS_OWN = dict(
+    line.split("==") for line in lines_of("tests/colab/requirements.txt") if "==" in line
+)
+# What Colab has in its kernel before a lesson runs (August 2026). A range that refused one of these
+# would replace it, and the reader would have to restart the runtime.
+COLAB = {
+    **COLABS_OWN,
+    "torch": "2.11.0",
+    "einops": "0.8.2",
+    "jupytext": "1.19.5",
+    "pytest": "8.4.2",
+}
 
 
 @pytest.mark.parametrize("requirement", ALL.values(), ids=ALL)
@@ -70,6 +68,15 @@ def test_the_package_itself_asks_for_no_jupyterlab_and_no_test_tools():
 def test_the_tested_torch_names_no_build_so_that_any_machine_finds_it():
     assert PINS["torch"] == "2.13.0"
     assert not [pin for pin in PINS.values() if "+" in pin]
+
+
+def test_what_the_tests_on_colabs_versions_install_is_exact_here_or_in_the_constraints():
+    asked = [Requirement(line) for line in lines_of("tests/colab/requirements.txt")]
+    loose = {requirement.name for requirement in asked if not requirement.specifier}
+    assert loose <= set(PINS)
+    assert {f"{name}=={version}" for name, version in COLABS_OWN.items()} == {
+        str(requirement) for requirement in asked if requirement.specifier
+    }
 
 
 # ------------------------------------------------------- a torch that the chosen Python has
@@ -114,8 +121,8 @@ def install_fake(environment: Path, name: str, version: str) -> None:
     metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
 
 
-def keep_torch(chosen: Path, environment: Path) -> str:
-    return run(python_of(chosen), ROOT / "tools" / "keep_torch.py", environment)
+def keep_torch(chosen: Path, environment: Path, *pins: Path) -> str:
+    return run(python_of(chosen), ROOT / "tools" / "keep_torch.py", environment, *pins)
 
 
 @pytest.fixture
@@ -196,6 +203,20 @@ def test_an_environment_with_its_own_torch_stays_as_it_is(chosen, made):
     keep_torch(chosen, made)
     assert Path(ask(made, "import torch; print(torch.__file__)")).is_relative_to(made)
     assert torch_line(made) == ["torch==" + PINS["torch"]]
+
+
+def test_other_exact_versions_stand_in_place_of_the_projects_and_the_kept_torch_stays(
+    chosen, made, tmp_path
+):
+    pins = tmp_path / "pins.txt"
+    pins.write_text("-e .\n# older\nIPython==7.34.0\njupyterlab-widgets==3.0.16\nbackcall==0.2.0\n")
+    keep_torch(chosen, made, pins)
+    lines = set((made / "constraints.txt").read_text().splitlines())
+    wanted = {"ipython": "7.34.0", "jupyterlab_widgets": "3.0.16", "torch": "2.9.0+theirs"}
+    assert lines - set((ROOT / "constraints.txt").read_text().splitlines()) == {
+        f"{name}=={version}" for name, version in wanted.items()
+    }
+    assert not any(line.startswith(f"{name}=={PINS[name]}") for line in lines for name in wanted)
 
 
 # --------------------------------------------------------- what a machine cannot run, it says

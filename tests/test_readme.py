@@ -46,6 +46,14 @@ def test_the_code_of_the_readme_runs(tmp_path, monkeypatch):
     run_blocks(readme(), str(README))
 
 
+def test_the_code_for_teachers_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "teaching.md"
+    names = run_blocks(page.read_text(encoding="utf-8"), str(page))
+    assert len(names["scenes"].captions) == 3
+    assert (tmp_path / "rounds.html").stat().st_size > 10_000
+
+
 def test_code_that_fails_is_found_with_its_line():
     text = "# Title\n\n```python\nx = 1\n```\n\ntext\n\n```python\ny = x\ny / 0\n```\n"
     with pytest.raises(ZeroDivisionError) as error:

@@ -1,9 +1,10 @@
 """Let an environment use the torch that the chosen Python has, instead of installing another.
 
-Run as `PYTHON tools/keep_torch.py ENVIRONMENT`, before pip, as often as one likes. If that Python
-imports a torch which is new enough, then afterwards the environment imports the same one, pip
-takes it for installed and can neither replace nor remove it. ENVIRONMENT/constraints.txt is what
-pip is to obey: the project's constraints, where torch is the kept one.
+Run as `PYTHON tools/keep_torch.py ENVIRONMENT [PINS]`, before pip, as often as one likes. If that
+Python imports a torch which is new enough, then afterwards the environment imports the same one,
+pip takes it for installed and can neither replace nor remove it. ENVIRONMENT/constraints.txt is
+what pip is to obey: the project's constraints, where torch is the kept one and exact versions in
+the file PINS stand in place of the project's.
 
 `venv --system-site-packages` would not do. It shows nothing of a Python that lives in an
 environment itself, and it shows pip everything else: a JupyterLab found there is not installed
@@ -71,9 +72,19 @@ def keep(torch, environment: Path) -> None:
     )
 
 
-def main(environment: Path) -> None:
+def pinned(constraints: str, pins: str) -> str:
+    """Return the constraints with the exact versions of `pins` in place of their own."""
+    for name, version in re.findall(r"(?m)^([\w.-]+)==(\S+)", pins):
+        spelled = re.sub(r"[-_.]+", "[-_.]+", name)
+        constraints = re.sub(rf"(?mi)^({spelled})==.*", rf"\g<1>=={version}", constraints)
+    return constraints
+
+
+def main(environment: Path, *pins: str) -> None:
     """Keep a torch where there is one, and write the constraints that go with it."""
     constraints = (PROJECT / "constraints.txt").read_text()
+    for file in pins:
+        constraints = pinned(constraints, Path(file).read_text())
     torch = torch_to_keep(environment)
     if torch is not None:
         print(f"keeping torch {torch.__version__}, {Path(torch.__file__).parent}")
@@ -83,4 +94,4 @@ def main(environment: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(Path(sys.argv[1]).resolve(), *sys.argv[2:])

@@ -76,7 +76,7 @@ def _plot_lost(axes: Axes, load: BucketLoad) -> None:
     axes.set_xlim(left=0)
     dress(
         axes,
-        f"Of pairs in one bucket {_loss(load)} are lost",
+        f"{_loss(load)} of pairs lost",
         "tokens in a bucket",
         "of its pairs lost, %",
     )

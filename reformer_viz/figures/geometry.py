@@ -249,7 +249,7 @@ def _space_traces(geometry: Geometry) -> list:
     regions = go.Mesh3d(
         **dict(zip("xyz", geometry.corners.T, strict=True)),
         **dict(zip("ijk", geometry.cells.T, strict=True)),
-        facecolor=[tints[bucket] for bucket in geometry.cell_buckets],
+        facecolor=np.array(tints)[geometry.cell_buckets],  # Plotly checks a list word by word
         lighting={"ambient": 0.95, "diffuse": 0.12, "specular": 0.0},
         hoverinfo="skip",
         name="regions",

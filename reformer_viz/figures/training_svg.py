@@ -11,6 +11,7 @@ WIDTH, LEFT, RIGHT = 800, 56, 12
 _TOP, _PLOT, _FILM = 34, 84, 158
 _MOST_POINTS, _MOST_NAMES = 200, 12
 _TALLEST_ROW, _TALLEST_FILM = 16, 320
+_MOST_CELLS = 12_000  # of the film: of more tokens, every so many-th has a column
 
 
 def draw_svg(training: Training, layer: int = 0, head: int = 0, round: int = 0) -> str:
@@ -90,10 +91,14 @@ def _draw_lines(
 
 
 def _draw_film(training: Training, layer: int, head: int, round: int) -> tuple[list[str], int]:
-    """Draw a row for every snapshot and a column for every token, in the last one's order."""
+    """Draw a row for every snapshot and a column for every token, in the last one's order.
+
+    Where those would be too many to store, every so many-th token stands for its neighbours.
+    """
     recording = training.recording
     order = recording.last_order(layer, head, round)
-    buckets = recording.buckets[:, layer, head, round][:, order]
+    every = -(-len(order) * len(recording.steps) // _MOST_CELLS)
+    buckets = recording.buckets[:, layer, head, round][:, order[::every]]
     n_rows, n = buckets.shape
     row = min(_TALLEST_ROW, _TALLEST_FILM / n_rows)
     one, top, bottom = (WIDTH - LEFT - RIGHT) / n, _FILM + 24, _FILM + 24 + n_rows * row
@@ -112,6 +117,8 @@ def _draw_film(training: Training, layer: int, head: int, round: int) -> tuple[l
         middle = top + (at + 0.5) * row + 4
         parts.append(text(f"{recording.steps[at]:,}", LEFT - 8, middle, "end"))
     words = "tokens, sorted by their bucket in the last snapshot"
+    if every > 1:
+        words += f": one of every {every:,} of {len(order):,}"
     parts.append(text(words, LEFT, bottom + 16, "start"))
     return parts, int(bottom + 28)
 

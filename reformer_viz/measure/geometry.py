@@ -1,7 +1,7 @@
 """Why neighbours share a bucket: vectors, directions, and the region that each direction wins."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -148,6 +148,24 @@ def measure_geometry(
     )
 
 
+@torch.no_grad()
+def turn_pair(
+    geometry: Geometry,
+    rotations: Float[Tensor, "dimension half_buckets"],
+    angle: float | int,
+    start: Float[Tensor, " dimension"] | None = None,
+) -> Geometry:
+    """Mark a pair at another angle in what was measured with these rotations, and leave the rest.
+
+    `start` is that of `measure_geometry`. Raises ValueError for an angle outside 0..180.
+    """
+    check_angle(angle)
+    start = torch.from_numpy(geometry.vectors[0]) if start is None else start.float()
+    pair = _pair_at(start, float(angle))
+    buckets = hash_vectors(pair[None, None], rotations[None, None])[0, 0, 0]
+    return replace(geometry, angle=float(angle), pair=pair.numpy(), pair_buckets=buckets.numpy())
+
+
 def _check(
     vectors: Tensor, rotations: Tensor | None, hash: Hash | None, angle: float | int
 ) -> None:
@@ -253,10 +271,12 @@ def _shared_corners(
     sides = (cells[:, 1:] - cells[:, :1]).double()
     sizes = torch.linalg.det(sides @ sides.mT).clamp_min(0).sqrt()
     digits = 6  # corners of two neighbours differ by rounding
-    corners, numbers = np.unique(
-        cells.flatten(0, 1).numpy().round(digits), axis=0, return_inverse=True
-    )
-    return corners, numbers.reshape(cells.shape[:2]), sizes.numpy()
+    corners = cells.flatten(0, 1).numpy().round(digits)
+    numbers = np.rint(corners.astype(np.float64) * 10**digits).astype(np.int64)
+    places = (2 * 10**digits + 1) ** np.arange(numbers.shape[1])[::-1]
+    one = (numbers * places).sum(1)  # for three numbers, which sorts ten times faster
+    _, first, at = np.unique(one, return_index=True, return_inverse=True)
+    return corners[first], at.reshape(cells.shape[:2]), sizes.numpy()
 
 
 def _count_neighbours(

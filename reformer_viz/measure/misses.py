@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,11 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reformer_core.bucketing import BucketPlan
-from reformer_core.hashing import EVALUATION, draw_rotations, hash_generator
-from reformer_core.layers import LSHSelfAttention
 from reformer_core.models import LayerTrace, ReformerLM, Trace
 from reformer_core.tasks import Duplicate, Task
 from reformer_viz.measure.recall import attend_to_found, look_at_all
+from reformer_viz.measure.rounds import hashing_layers, with_attention
 from reformer_viz.measure.words import count
 
 # How many tokens a model reads at once.
@@ -203,9 +202,9 @@ def measure_misses(
     positions = torch.arange(half, task.length - 1)
     needed = positions - (half - 1)
     by_heads = np.stack(
-        [_count_answers(_with_rounds(model, int(n)), tokens, positions, needed) for n in rounds]
+        [_count_answers(with_attention(model, int(n)), tokens, positions, needed) for n in rounds]
     )
-    full = _copy(model, attention=_without_hashing(model))
+    full = with_attention(model, None)
     return Misses(
         n_hashes=rounds,
         positions=positions.numpy(),
@@ -248,8 +247,8 @@ def measure_miss_cost(
             f"labels must name every token, got {len(labels)} for {tokens.shape[1]} tokens"
         )
     rounds = _rounds_of(model, max_hashes)
-    ((_, full),) = _read(_copy(model, attention=_without_hashing(model)), tokens)
-    traces = [trace for n in rounds for _, trace in _read(_with_rounds(model, int(n)), tokens)]
+    ((_, full),) = _read(with_attention(model, None), tokens)
+    traces = [trace for n in rounds for _, trace in _read(with_attention(model, int(n)), tokens)]
     return MissCost(
         n_hashes=rounds,
         loss_in_full=_bits(full, tokens),
@@ -272,42 +271,6 @@ def _rounds_of(model: ReformerLM, max_hashes: int | None) -> Int[np.ndarray, " r
     return np.arange(1, max_hashes + 1)
 
 
-def _without_hashing(model: ReformerLM) -> tuple[str, ...]:
-    """Return the pattern of layers with full attention in LSH attention's place."""
-    return tuple("full" if kind == "lsh" else kind for kind in model.config.attention)
-
-
-def _copy(model: ReformerLM, **changes) -> ReformerLM:
-    """Build a model of another config with copies of the same weights, in evaluation mode."""
-    weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    with torch.device("meta"):  # nothing is drawn, and nothing of the global random state moves
-        copied = ReformerLM(replace(model.config, **changes))
-    copied.load_state_dict(weights, assign=True)
-    return copied.to(model.head.weight.device).eval()
-
-
-def _with_rounds(model: ReformerLM, n_hashes: int) -> ReformerLM:
-    """Copy a model with the first rounds of its rotations, and beyond its own with more."""
-    copied = _copy(model)
-    for attention in _hashing_layers(copied):
-        own = attention.evaluation_rotations
-        sizes = attention.n_heads, attention.d_head, attention.rule["n_buckets"]
-        for round in range(own.shape[1], n_hashes):
-            # Steps below EVALUATION belong to nobody; each round has its own, whatever follows it.
-            step = EVALUATION - 1 - round
-            generator = hash_generator(attention.hash_seed, attention.layer, step)
-            own = torch.cat([own, draw_rotations(1, *sizes, generator).to(own)], dim=1)
-        attention.evaluation_rotations = own[:, :n_hashes]
-    return copied
-
-
-def _hashing_layers(model: ReformerLM) -> Iterator[LSHSelfAttention]:
-    """Go through the attentions that hash."""
-    for block in model.layers:
-        if isinstance(block.f.attention, LSHSelfAttention):
-            yield block.f.attention
-
-
 def _read(model: ReformerLM, tokens: Tensor) -> Iterator[tuple[Tensor, Trace]]:
     """Let a model read sequences, as many at once as there is room for."""
     for batch in tokens.split(max(1, _TOKENS_AT_ONCE // tokens.shape[1])):
@@ -322,7 +285,7 @@ def _count_answers(
     needed: Int[Tensor, " positions"],
 ) -> Int[np.ndarray, "positions heads_that_saw 2"]:
     """Count answers by how many heads saw their key, and whether they are right."""
-    n_heads = model.config.n_heads * len(list(_hashing_layers(model)))
+    n_heads = model.config.n_heads * len(list(hashing_layers(model)))
     counts = np.zeros((len(positions), n_heads + 1, 2), dtype=np.int64)
     for batch, trace in _read(model, tokens):
         plans = [layer.plan for layer in trace.layers if layer.plan is not None]

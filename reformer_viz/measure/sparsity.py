@@ -1,7 +1,9 @@
 """Who sees whom, which round saw it first, what full attention would weigh, and what it costs."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -359,6 +361,14 @@ def count_first_seen(
     return first_seen, seen
 
 
+class FullWeights(NamedTuple):
+    """Full attention's weights, whatever the buckets: of all queries of a sequence, or of some."""
+
+    queries: Int[np.ndarray, " queries"]
+    rows: Iterable[Float[np.ndarray, "some_queries some_keys"]]
+    """Blocks of neighbouring queries; when causal, as far as the last of a block looks."""
+
+
 def weigh(
     qk: Float[Tensor, "length d_head"],
     plans: list[HeadPlan],
@@ -368,34 +378,43 @@ def weigh(
 ) -> list[Mass]:
     """Compute full attention's weights once, and what share of them each of some plans finds.
 
-    The plans are of one sequence. Of more than `most_queries` queries, so many are drawn. Rows are
-    computed in blocks, O(length) memory each.
+    The plans are of the same buckets. Of more than `most_queries` queries, so many are drawn. Rows
+    are computed in blocks, O(length) memory each.
     """
-    askers = plans[0].askers()
-    queries = _draw(askers, most_queries, seed)
-    found = [np.zeros((plan.n_rounds, len(queries))) for plan in plans]
-    weights = np.zeros((grid.n_cells, grid.n_cells))
-    at_once = max(1, _SCORES_AT_ONCE // grid.length)
+    return share_out(look_fully(qk, plans[0], seed, most_queries), plans, grid)
+
+
+def look_fully(
+    qk: Float[Tensor, "length d_head"], plan: HeadPlan, seed: int, most_queries: int
+) -> FullWeights:
+    """Attend to everybody that a plan's sequence lets a query look at, a block at a time.
+
+    The rows are computed as they are asked for, once: who wants them again makes a list of them.
+    """
+    queries = _draw(plan.askers(), most_queries, seed)
+    at_once = max(1, _SCORES_AT_ONCE // plan.length)
     keys = keys_from(qk[None, None])[0, 0]
-    for start in range(0, len(queries), at_once):
-        block = slice(start, start + at_once)
-        rows = _full_weights(qk, keys, queries[block], plans[0])
+    starts = range(0, len(queries), at_once)
+    blocks = (queries[start : start + at_once] for start in starts)
+    return FullWeights(queries, (_full_weights(qk, keys, block, plan) for block in blocks))
+
+
+def share_out(full: FullWeights, plans: list[HeadPlan], grid: Grid) -> list[Mass]:
+    """Find what share of full attention's weights each of some plans of the same buckets finds."""
+    queries, head, start = full.queries, plans[0], 0
+    together = _Together.of(plans)
+    found = np.zeros((len(plans), head.n_rounds, len(queries)))
+    weights = np.zeros((grid.n_cells, grid.n_cells))
+    for rows in full.rows:
+        block = slice(start, start + len(rows))
         grid.add_rows(weights, queries[block], rows)
-        for plan, shares in zip(plans, found, strict=True):
-            shares[:, block] = _weight_by_round(plan, queries[block], rows)
+        found[:, :, block] = _weight_by_round(together, queries[block], rows)
+        start = block.stop
     of_row = np.bincount(queries // grid.per_cell, minlength=grid.n_cells)
     weights /= np.maximum(of_row, 1)[:, None]
-    weights[grid.possible(plans[0].real, plans[0].causal) == 0] = np.nan
-    return [
-        Mass(
-            queries=queries,
-            found=shares.cumsum(0),
-            weights=weights,
-            grid=grid,
-            n_askers=len(askers),
-        )
-        for shares in found
-    ]
+    weights[grid.possible(head.real, head.causal) == 0] = np.nan
+    common = {"queries": queries, "weights": weights, "grid": grid, "n_askers": len(head.askers())}
+    return [Mass(found=shares.cumsum(0), **common) for shares in found]
 
 
 def _draw(askers: Int[np.ndarray, " askers"], most: int, seed: int) -> Int[np.ndarray, " queries"]:
@@ -426,17 +445,62 @@ def _full_weights(
     return torch.softmax(scores.masked_fill_(hidden, -torch.inf), -1).numpy()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Together:
+    """Plans that sort alike, by the same buckets, and differ in their runs of slots."""
+
+    first: Int[np.ndarray, "plans rounds length"]
+    last: Int[np.ndarray, "plans rounds length"]
+    wide: HeadPlan
+    """Its runs cover those of all plans."""
+
+    @classmethod
+    def of(cls, plans: list[HeadPlan]) -> "_Together":
+        """Lay the runs of some plans beside each other."""
+        first, last = (
+            np.stack([getattr(plan, end) for plan in plans]) for end in ("first", "last")
+        )
+        some = first <= last  # an empty run widens no other
+        wide = replace(
+            plans[0],
+            first=np.where(some, first, plans[0].length).min(0),
+            last=np.where(some, last, -1).max(0),
+        )
+        return cls(first=first, last=last, wide=wide)
+
+    def pairs(
+        self, round: int, queries: Int[np.ndarray, " queries"]
+    ) -> tuple[
+        Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"], Bool[np.ndarray, "plans pairs"]
+    ]:
+        """List the pairs that some plan shows in a round: rows in `queries`, keys, and who does."""
+        row, key = self.wide.pairs(round, queries)
+        slot, own = self.wide.slot[round, key], self.wide.slot[round, queries]
+        begin, end = (bound[:, round, own][:, row] for bound in (self.first, self.last))
+        return row, key, (begin <= slot) & (slot <= end)
+
+
 def _weight_by_round(
-    plan: HeadPlan,
+    plans: _Together,
     queries: Int[np.ndarray, " queries"],
     weights: Float[np.ndarray, "queries some_keys"],
-) -> Float[np.ndarray, "rounds queries"]:
-    """Sum the weight of the pairs that each round is the first to see, query by query."""
-    sums = []
-    for round in range(plan.n_rounds):
-        row, key = plan.unseen_before(round, queries, *plan.pairs(round, queries))
-        sums.append(np.bincount(row, weights=weights[row, key], minlength=len(queries)))
-    return np.stack(sums).astype(np.float64)  # of no pair, bincount makes integers
+) -> Float[np.ndarray, "plans rounds queries"]:
+    """Sum the weight of the pairs that each round is the first to see, plan by plan.
+
+    A pair is listed once for all plans, with a bit for each that shows it; `known` are the bits
+    that earlier rounds have set.
+    """
+    n_plans, n_rounds, _ = plans.first.shape
+    sums = np.zeros((n_plans, n_rounds, len(queries)))
+    known = np.zeros((-(-n_plans // 8), *weights.shape), dtype=np.uint8)
+    for round in range(n_rounds):
+        row, key, shown = plans.pairs(round, queries)
+        bits, before = np.packbits(shown, axis=0), known[:, row, key]
+        known[:, row, key] = before | bits
+        fresh, weight = np.unpackbits(bits & ~before, axis=0, count=n_plans), weights[row, key]
+        for of_plan, new in zip(sums, fresh, strict=True):
+            of_plan[round] = np.bincount(row, weight * new, minlength=len(queries))
+    return sums
 
 
 def _whole_tiles(plan: BucketPlan) -> int:

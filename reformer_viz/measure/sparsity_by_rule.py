@@ -10,14 +10,23 @@ from torch import Tensor
 
 from reformer_core.bucketing import BucketPlan, Window, plan_chunks
 from reformer_core.models import LayerTrace, Trace
-from reformer_viz.measure.pairs import Grid, check_index, grid_for, one_head, take_head
+from reformer_viz.measure.pairs import (
+    Grid,
+    HeadPlan,
+    check_index,
+    grid_for,
+    one_head,
+    take_head,
+)
 from reformer_viz.measure.sparsity import (
+    FullWeights,
     Mass,
     Sparsity,
     count_first_seen,
+    look_fully,
+    share_out,
     sparsity_of,
     vectors_of,
-    weigh,
 )
 from reformer_viz.measure.words import count
 
@@ -142,11 +151,13 @@ def measure_sparsity_by_rule(
     chunk_lengths: Iterable[int] = (),
     labels: Sequence[str] | None = None,
     seed: int = 0,
+    full: FullWeights | None = None,
 ) -> SparsityByRule:
     """Weigh what one head's buckets find under both windows and several chunk lengths.
 
     The plan's own chunk length is always among them. Above 1,024 tokens some queries, drawn by
-    `seed`, stand for all. Raises ValueError for what `measure_sparsity` refuses.
+    `seed`, stand for all. `full` are the vectors' `full_weights`, where they are known already:
+    other buckets leave them as they are. Raises ValueError for what `measure_sparsity` refuses.
     """
     own = one_head(plan, batch, head)
     take_head(own).check_pairs()
@@ -158,8 +169,8 @@ def measure_sparsity_by_rule(
     rules = [(window, chunk_length) for window in WINDOWS for chunk_length in lengths]
     heads = [take_head(plan_chunks(own.buckets, **_other_rule(own, *rule))) for rule in rules]
     grid = Grid(length, -(-length // _WEIGHT_CELLS))
-    most_queries = max(_FEWEST_QUERIES, _FEW_SCORES // length)
-    masses = weigh(vectors.double(), heads, grid, seed, most_queries)
+    full = _look(vectors, heads[0], seed) if full is None else full
+    masses = share_out(full, heads, grid)
     return SparsityByRule(
         plan=own,
         chunk_lengths=lengths,
@@ -167,6 +178,27 @@ def measure_sparsity_by_rule(
         grid=grid_for(length),
         labels=None if labels is None else tuple(labels),
     )
+
+
+@torch.no_grad()
+def full_weights(
+    vectors: Float[Tensor, "length d_head"], causal: bool, seed: int = 0
+) -> FullWeights:
+    """Keep what full attention does with one head's vectors, to hold several plans against it.
+
+    These are up to a million weights, or those of some hundred queries, in float64.
+    """
+    length = len(vectors)
+    nothing = np.zeros((0, length), np.int32)
+    runs = dict.fromkeys(("order", "slot", "first", "last"), nothing)
+    of_all = HeadPlan(**runs, real=np.ones(length, bool), causal=causal)
+    full = _look(vectors, of_all, seed)
+    return full._replace(rows=list(full.rows))
+
+
+def _look(vectors: Float[Tensor, "length d_head"], plan: HeadPlan, seed: int) -> FullWeights:
+    most_queries = max(_FEWEST_QUERIES, _FEW_SCORES // plan.length)
+    return look_fully(vectors.double(), plan, seed, most_queries)
 
 
 def lsh_layer(trace: Trace, layer: int | None = None) -> LayerTrace:

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from reformer_core.training import Evaluation, StepRecord, TrainingRun
+from reformer_viz.measure.pairs import take_head
 from reformer_viz.measure.recording import NOBODY, Recorder, Recording
 
 
@@ -157,26 +158,34 @@ def describe_snapshot(
         f"After step {recording.steps[snapshot]:,}, layer {recording.layers[layer]}, head {head}, "
         f"round {round}"
     )
-    visible = recording.plan(snapshot, layer, head).visible()[0, 0].numpy()
     if token is None:
-        return f"{place}: {_of_round(recording, snapshot, (layer, head), round, visible)}"
-    return f"{place}: {_of_token(recording, snapshot, (layer, head), round, token, visible)}"
+        return f"{place}: {_of_round(recording, snapshot, (layer, head), round)}"
+    return f"{place}: {_of_token(recording, snapshot, (layer, head), round, token)}"
 
 
-def _of_round(
+def _seen(
     recording: Recording,
     snapshot: int,
     head: tuple[int, int],
-    round: int,
-    visible: Bool[np.ndarray, "rounds length length"],
-) -> str:
+    query: Int[np.ndarray, " pairs"],
+    key: Int[np.ndarray, " pairs"],
+) -> Bool[np.ndarray, "rounds pairs"]:
+    """Say for every round which of some pairs it sees, from the runs of slots: never all pairs."""
+    plan = take_head(recording.plan(snapshot, *head))
+    own, of_key = plan.slot[:, query], plan.slot[:, key]
+    first, last = (np.take_along_axis(end, own, axis=1) for end in (plan.first, plan.last))
+    allowed = key < query if plan.causal else key != query
+    return (first <= of_key) & (of_key <= last) & allowed
+
+
+def _of_round(recording: Recording, snapshot: int, head: tuple[int, int], round: int) -> str:
     buckets = recording.buckets[:, *head, round]
     now, last = buckets[snapshot], buckets[-1]
     settled = int((now == last).sum())
     sought = recording.sought[-1, *head]
     query = np.flatnonzero(sought != NOBODY)
     together = int((now[query] == now[sought[query]]).sum())
-    seen = int(visible.any(0)[query, sought[query]].sum())
+    seen = int(_seen(recording, snapshot, head, query, sought[query]).any(0).sum())
     return (
         f"{settled:,} of {_many(len(now), 'token')} are in the bucket that they end in; the "
         f"largest of {recording.rule['n_buckets']:,} buckets holds {np.bincount(now).max():,}. "
@@ -187,14 +196,11 @@ def _of_round(
 
 
 def _of_token(
-    recording: Recording,
-    snapshot: int,
-    head: tuple[int, int],
-    round: int,
-    token: int,
-    visible: Bool[np.ndarray, "rounds length length"],
+    recording: Recording, snapshot: int, head: tuple[int, int], round: int, token: int
 ) -> str:
-    by_round, by_any = visible[round, token], visible[:, token].any(0)
+    keys = np.arange(len(recording.tokens))
+    seen = _seen(recording, snapshot, head, np.full_like(keys, token), keys)
+    by_round, by_any = seen[round], seen.any(0)
     sought = int(recording.sought[-1, *head, token])
     if sought == NOBODY:
         wish = "In the last snapshot it puts no half of its weight on one token."
@@ -234,8 +240,7 @@ def measure_organisation(recording: Recording) -> Organisation:
         shown = np.zeros(len(query), bool)
         for place in {*zip(layer.tolist(), head.tolist(), strict=True)}:
             here = (layer == place[0]) & (head == place[1])
-            visible = recording.plan(snapshot, *place).visible()[0, 0].any(0).numpy()
-            shown[here] = visible[query[here], key[here]]
+            shown[here] = _seen(recording, snapshot, place, query[here], key[here]).any(0)
         seen.append(_mean_by_layer(shown, layer, n_layers))
     return Organisation(
         largest_share=_largest(recording.buckets) / length,

@@ -212,17 +212,19 @@ function drawPairs(view, width, style) {
     const left = edge(whole.first[s]), right = edge(whole.last[s] + 1);
     if (left < right) fill(left, TITLE + edge(s), right - left, edge(s + 1) - edge(s), ink, 0.1);
   }
-  kinds.forEach((kind, at) => {
-    if (kind === HIDDEN) return;
-    const i = Math.floor(at / n), j = at % n, colour = data.colours[buckets[i]];
-    xs.forEach((x, k) => {
-      const column = places[k][j], row = places[k][i];
-      const cell = [x + edge(column), TITLE + edge(row), extent(column), extent(row)];
-      if (k && (kind === ELSEWHERE || kind === FOUND)) fill(...cell, ink, 0.22);
-      if (kind === SEEN) fill(...cell, colour);
-      else if (kind !== ELSEWHERE && gap) frame(...cell, colour);
-      else if (kind !== ELSEWHERE) fill(...cell, colour, 0.35);
-    });
+  places.forEach((place, k) => {
+    const lefts = Array.from(place, column => xs[k] + edge(column)), sizes = Array.from(place, extent);
+    for (let i = 0, at = 0; i < n; i++) {
+      const colour = data.colours[buckets[i]], y = TITLE + edge(place[i]), h = sizes[i];
+      for (let j = 0; j < n; j++, at++) {
+        const kind = kinds[at];
+        if (kind === HIDDEN) continue;
+        if (k && (kind === ELSEWHERE || kind === FOUND)) fill(lefts[j], y, sizes[j], h, ink, 0.22);
+        if (kind === SEEN) fill(lefts[j], y, sizes[j], h, colour);
+        else if (kind !== ELSEWHERE && gap) frame(lefts[j], y, sizes[j], h, colour);
+        else if (kind !== ELSEWHERE) fill(lefts[j], y, sizes[j], h, colour, 0.35);
+      }
+    }
   });
   return canvas;
 }

@@ -33,7 +33,8 @@ class Chart:
     def show(self, figure: Any) -> None:
         """Show another figure."""
         figure.layout.uirevision = "kept"  # zoom and camera are the reader's
-        figure.layout.template = style.plotly_template(self.dark)
+        if figure.layout.template != style.plotly_template(self.dark):  # setting it takes a while
+            figure.layout.template = style.plotly_template(self.dark)
         if self._live is not None:
             _change(self._live, self._first, self._figure, figure)
         self._figure = figure

@@ -13,7 +13,12 @@ from torch import Tensor
 
 from reformer_viz.figures.geometry import plot_geometry, plotly_geometry
 from reformer_viz.measure.collisions import Collisions, measure_collisions
-from reformer_viz.measure.geometry import GeometryReading, measure_geometry
+from reformer_viz.measure.geometry import (
+    Geometry,
+    GeometryReading,
+    measure_geometry,
+    turn_pair,
+)
 from reformer_viz.measure.hashing import Hash
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
 from reformer_viz.widgets.call import Call
@@ -56,6 +61,23 @@ def explore_geometry(
             return make_sequence(n_points, seed, dimension)
         return take_sequence(vectors, seed)
 
+    def vectors_and_start(
+        dimension: int, n_points: int, noise: float | int
+    ) -> tuple[Tensor, Tensor | None]:
+        points = sequence(dimension, n_points).noisy(head=0, noise=noise)
+        return points, torch.tensor(_START[points.shape[1]]) if points.shape[1] in _START else None
+
+    @lru_cache(maxsize=8)  # the angle moves nothing but the pair
+    def around(
+        dimension: int, n_points: int, noise: float | int, n_buckets: int, draw: int
+    ) -> tuple[Geometry, dict]:
+        points, start = vectors_and_start(dimension, n_points, noise)
+        drawn = sequence(dimension, n_points).rotations(
+            n_buckets=n_buckets, seed=seed, round=0, draw=draw
+        )
+        how = {"rotations": drawn[0, 0], "start": start}
+        return measure_geometry(points, **how), how
+
     @lru_cache(maxsize=256)
     def collisions(d_head: int, n_buckets: int, angles: tuple) -> Collisions:
         ways = {"d_head": d_head, "n_pairs": _PAIRS, "seed": seed, "hash": hash}
@@ -70,17 +92,16 @@ def explore_geometry(
         n_buckets: int = DEFAULT_BUCKETS,
         rotations: int = 0,
     ) -> GeometryReading:
-        source = sequence(dimension, n_points)
-        points = source.noisy(head=0, noise=noise)
-        d_head = points.shape[1]
         if hash is None:
-            drawn = source.rotations(n_buckets=n_buckets, seed=seed, round=0, draw=rotations)
-            how = {"rotations": drawn[0, 0]}
+            geometry, how = around(dimension, n_points, noise, n_buckets, rotations)
+            geometry = turn_pair(geometry, angle=angle, **how)
         else:
-            how = {"hash": hash, "n_buckets": own_buckets}
-        start = torch.tensor(_START[d_head]) if d_head in _START else None
+            points, start = vectors_and_start(dimension, n_points, noise)
+            how = {"hash": hash, "n_buckets": own_buckets, "start": start}
+            geometry = measure_geometry(points, angle=angle, **how)
+        d_head = geometry.dimension
         return GeometryReading(
-            geometry=measure_geometry(points, **how, angle=angle, start=start),
+            geometry=geometry,
             at_angle=collisions(d_head, n_buckets, (angle,)),
             collisions=collisions(d_head, n_buckets, _ANGLES),
         )

@@ -19,7 +19,8 @@ export function painter(canvas, width, height, { color: ink, fontFamily } = getC
       pen.fillText(words, x, y, most); // more is condensed
     },
     fill(x, y, w, h, colour, alpha = 1) {
-      Object.assign(pen, { fillStyle: colour, globalAlpha: alpha });
+      pen.fillStyle = colour; // one by one: of some pictures these are a hundred thousand
+      pen.globalAlpha = alpha;
       pen.fillRect(x, y, w, h);
     },
     frame(x, y, w, h, colour, { alpha = 1, weight = 1, dash = [] } = {}) {

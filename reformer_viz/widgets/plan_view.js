@@ -23,15 +23,20 @@ export function sees({ slot, first, last }, i, j) {
   return first[s] <= t && t <= last[s];
 }
 
-// What a round makes of every pair of one query, at [key], in time linear in the length.
-export function kindsFor(plans, data, round, i) {
-  const buckets = data.buckets[round], n = buckets.length, kinds = new Uint8Array(n);
-  const mate = j => buckets[j] === buckets[i] && !data.padding?.[i] && !data.padding?.[j];
-  for (let j = 0; j < (data.causal ? i : n); j++) {
-    if (j === i) continue;
-    if (sees(plans[round], i, j)) kinds[j] = SEEN;
-    else if (plans.some(plan => sees(plan, i, j))) kinds[j] = mate(j) ? FOUND : ELSEWHERE;
-    else if (mate(j)) kinds[j] = LOST;
+// What a round makes of every pair of one query, at [key]: first its bucket-mates, then the runs of
+// slots that the rounds show it. In time linear in the length.
+export function kindsFor(plans, { buckets: of, causal, padding }, round, i, kinds = new Uint8Array(of[round].length)) {
+  const buckets = of[round], end = causal ? i : buckets.length, own = padding?.[i] ? -1 : buckets[i];
+  for (let j = 0; j < end; j++) if (buckets[j] === own && !padding?.[j] && j !== i) kinds[j] = LOST;
+  for (let r = 0; r < plans.length; r++) {
+    const { order, slot, first, last } = plans[r], s = slot[i];
+    for (let t = first[s]; t <= last[s]; t++) {
+      const j = order[t];
+      if (j === i || j >= end) continue;
+      if (r === round) kinds[j] = SEEN;
+      else if (kinds[j] === LOST) kinds[j] = FOUND;
+      else if (kinds[j] === HIDDEN) kinds[j] = ELSEWHERE;
+    }
   }
   return kinds;
 }
@@ -39,7 +44,7 @@ export function kindsFor(plans, data, round, i) {
 // The same of every query, at [query * length + key]: for short sequences.
 export function kindsOf(plans, data, round) {
   const n = data.buckets[round].length, kinds = new Uint8Array(n * n);
-  for (let i = 0; i < n; i++) kinds.set(kindsFor(plans, data, round, i), i * n);
+  for (let i = 0; i < n; i++) kindsFor(plans, data, round, i, kinds.subarray(i * n, i * n + n));
   return kinds;
 }
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from ipywidgets import Widget
@@ -16,10 +16,12 @@ from reformer_viz.figures.sparsity import plot_sparsity, round_colours
 from reformer_viz.figures.sparsity_svg import draw_svg, weight_levels
 from reformer_viz.measure.pairs import rule_of
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
+from reformer_viz.measure.sparsity import FullWeights
 from reformer_viz.measure.sparsity_by_rule import (
     READING,
     WINDOWS,
     SparsityByRule,
+    full_weights,
     lsh_layer,
     measure_sparsity_by_rule,
 )
@@ -80,6 +82,10 @@ def explore_sparsity(
             return make_sequence(n_tokens, seed)
         return take_sequence(source, seed, labels)
 
+    @lru_cache(maxsize=1)  # tens of megabytes at the greatest length
+    def weights(head: int) -> FullWeights:
+        return full_weights(sequence().vectors[head], causal, seed)
+
     def measure(
         *, n_buckets: int, noise: float, rotations: int, head: int = head
     ) -> SparsityByRule:
@@ -96,6 +102,7 @@ def explore_sparsity(
             chunk_lengths=_offered(chunk_length),
             labels=sequence().labels,
             seed=seed,
+            full=weights(head),
         )
 
     if noise is None:

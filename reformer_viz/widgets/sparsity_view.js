@@ -3,6 +3,7 @@
 // weights come from the kernel as a small picture, and as what each offered rule finds of them.
 
 import { dial, make, many, num, openPage, painter, planRound } from './plan.js';
+import { painterOn } from './kept.js';
 
 export const READING = -1; // the order that is no round's sorted order
 
@@ -13,21 +14,24 @@ export const ruleOf = (data, window, chunk_length) => ({
   chunks_before: window === 'sliding' ? Math.max(1, data.chunks_before) : data.chunks_before,
 });
 
-// For each of the first rounds the number of pairs in every cell that it is the first to see.
-export function countFirstSeen(plans, data, order, rounds) {
+// For each of the first rounds the number of pairs in every cell that it is the first to see. `known`
+// are the counts of some first rounds, which later ones do not change.
+export function countFirstSeen(plans, data, order, rounds, known = []) {
   const { length: n, per_cell, cells, causal } = data;
   const cellOf = Int32Array.from({ length: n }, (_, i) =>
     Math.floor((order === READING ? i : plans[order].slot[i]) / per_cell));
-  const counts = plans.slice(0, rounds).map(() => new Uint16Array(cells * cells));
-  plans.slice(0, rounds).forEach((plan, r) => {
+  const counts = known.slice(0, rounds);
+  for (let r = counts.length; r < rounds; r++) {
+    const { order: at, first, last } = plans[r], of = new Uint16Array(cells * cells);
     for (let s = 0; s < n; s++) {
-      const i = plan.order[s], row = cellOf[i] * cells;
-      for (let t = plan.first[s]; t <= plan.last[s]; t++) {
-        const j = plan.order[t];
-        if (causal ? j < i : j !== i) if (!seenBefore(plans, r, i, j)) counts[r][row + cellOf[j]]++;
+      const i = at[s], row = cellOf[i] * cells;
+      for (let t = first[s]; t <= last[s]; t++) {
+        const j = at[t];
+        if (causal ? j < i : j !== i) if (!seenBefore(plans, r, i, j)) of[row + cellOf[j]]++;
       }
     }
-  });
+    counts.push(of);
+  }
   return counts;
 }
 
@@ -70,7 +74,11 @@ export function percent(part, whole) {
 }
 
 const MILLION = 1e6;
-const sum = xs => xs.reduce((a, b) => a + b, 0);
+const sum = xs => {
+  let all = 0;
+  for (let k = 0; k < xs.length; k++) all += xs[k];
+  return all;
+};
 const adding = counts => counts.map((pairs, r) => `round ${r} adds ${num(pairs)}`).join(', ');
 
 export function describeAll(view) {
@@ -138,63 +146,68 @@ function roomOf(data, order) {
 
 // How dense a cell is that is painted in full: denser than nearly all in which somebody is seen.
 function topOf(densities) {
-  const seen = densities.filter(density => density > 0).sort();
+  const seen = densities.slice().sort();
   return seen.length ? seen[Math.floor(STRONGEST * (seen.length - 1))] : 1;
+}
+
+// The cells in which the first rounds see somebody, and how many pairs in each.
+function litBy(counts, rounds) {
+  const pairs = new Uint32Array(counts[0].length), lit = [];
+  for (const of of counts.slice(0, rounds))
+    for (let at = 0; at < of.length; at++) if (of[at]) pairs[at] += of[at];
+  for (let at = 0; at < pairs.length; at++) if (pairs[at]) lit.push(at);
+  return { pairs, lit };
 }
 
 // One pixel a cell, to be scaled. A cell mixes its rounds' colours, the stronger the more of its pairs
 // are seen. What nobody sees is faint ink; what nobody may see, 0 of 0 pairs, stays empty.
 function paintSeen({ data, counts, rounds, order }, ink) {
-  const { cells } = data, room = roomOf(data, order);
-  const densities = new Float32Array(cells * cells), colours = data.colours.map(rgbOf);
-  for (let at = 0; at < densities.length; at++) {
-    let pairs = 0;
-    for (let r = 0; r < rounds; r++) pairs += counts[r][at];
-    densities[at] = pairs / room(Math.floor(at / cells), at % cells);
-  }
-  const top = data.per_cell === 1 ? 1 : topOf(densities);
-  return paint(cells, (at, pixel) => {
-    const density = densities[at];
-    if (!density) return Number.isNaN(density) ? null : pixel(...ink, SHADE);
-    let all = 0, red = 0, green = 0, blue = 0;
+  const { cells } = data, room = roomOf(data, order), colours = data.colours.map(rgbOf);
+  const { pairs, lit } = litBy(counts, rounds);
+  const densities = Float32Array.from(lit, at => pairs[at] / room(Math.floor(at / cells), at % cells));
+  const top = data.per_cell === 1 ? 1 : topOf(densities), { canvas, pixel, whole, show } = sheet(cells);
+  pixel(0, ...ink, SHADE);
+  const faint = whole[0];
+  for (let row = 0, at = 0; row < cells; row++)
+    for (let column = 0; column < cells; column++, at++) whole[at] = room(row, column) ? faint : 0;
+  lit.forEach((at, k) => {
+    const all = pairs[at];
+    let red = 0, green = 0, blue = 0;
     for (let r = 0; r < rounds; r++) {
-      const pairs = counts[r][at], [x, y, z] = colours[r];
-      all += pairs; red += pairs * x; green += pairs * y; blue += pairs * z;
+      const here = counts[r][at], [x, y, z] = colours[r];
+      red += here * x; green += here * y; blue += here * z;
     }
-    pixel(red / all, green / all, blue / all, FAINTEST + (1 - FAINTEST) * Math.sqrt(Math.min(1, density / top)));
+    pixel(at, red / all, green / all, blue / all, FAINTEST + (1 - FAINTEST) * Math.sqrt(Math.min(1, densities[k] / top)));
   });
-}
-
-function paintWeights({ weights, scale }) {
-  const cells = weights.length, colours = scale.map(rgbOf);
-  return paint(cells, (at, pixel) => {
-    const level = weights[Math.floor(at / cells)][at % cells];
-    if (level !== ' ') pixel(...colours[parseInt(level, 36)], 1);
-  });
-}
-
-function paint(cells, each) {
-  const canvas = make('canvas', { width: cells, height: cells }), pen = canvas.getContext('2d');
-  const image = pen.createImageData(cells, cells), bytes = image.data;
-  for (let at = 0; at < cells * cells; at++)
-    each(at, (red, green, blue, alpha) => {
-      bytes[4 * at] = red; bytes[4 * at + 1] = green; bytes[4 * at + 2] = blue; bytes[4 * at + 3] = 255 * alpha;
-    });
-  pen.putImageData(image, 0, 0);
+  show();
   return canvas;
 }
 
-const inkOf = colour => colour.match(/[\d.]+/g).slice(0, 3).map(Number);
+function paintWeights({ weights, scale }) {
+  const cells = weights.length, colours = scale.map(rgbOf), { canvas, pixel, show } = sheet(cells);
+  weights.forEach((row, at) => [...row].forEach((level, column) => {
+    if (level !== ' ') pixel(at * cells + column, ...colours[parseInt(level, 36)], 1);
+  }));
+  show();
+  return canvas;
+}
 
-function drawSquares(canvas, view) {
-  const width = canvas.clientWidth, { size, xs } = squares(width), { data, order } = view;
-  const { pen, ink, text, frame } = painter(canvas, width, TITLE + size + BELOW);
-  const still = [view.version, view.rounds, ink].join();
-  if (view.still?.key !== still)
-    view.still = { key: still, images: [paintSeen(view, inkOf(ink)), paintWeights(data)] };
+// An empty picture of one pixel a cell: its pixels one by one or as `whole` numbers, shown at the end.
+function sheet(cells) {
+  const canvas = make('canvas', { width: cells, height: cells }), pen = canvas.getContext('2d');
+  const image = pen.createImageData(cells, cells), bytes = image.data, whole = new Uint32Array(bytes.buffer);
+  const pixel = (at, red, green, blue, alpha) => {
+    bytes[4 * at] = red; bytes[4 * at + 1] = green; bytes[4 * at + 2] = blue; bytes[4 * at + 3] = 255 * alpha;
+  };
+  return { canvas, pixel, whole, show: () => pen.putImageData(image, 0, 0) };
+}
+
+// All but the marks of the chosen pair.
+function drawMatrices({ pen, ink, text, frame }, view, size, xs) {
+  const { data, order } = view, images = [paintSeen(view, inkOf(ink)), paintWeights(data)];
   const titles = [order === READING ? 'who sees whom, in reading order' : `who sees whom, as round ${order} sorts`,
     `full attention's weights${data.drawn ? `, ${data.drawn} queries` : ''}`];
-  view.still.images.forEach((image, k) => {
+  images.forEach((image, k) => {
     text(titles[k], xs[k], 9, { align: 'left' });
     pen.globalAlpha = 1;
     pen.imageSmoothingEnabled = image.width > size * (window.devicePixelRatio || 1);
@@ -204,6 +217,14 @@ function drawSquares(canvas, view) {
   });
   text('keys →, queries ↓', xs[0], TITLE + size + 11, { align: 'left', alpha: 0.7 });
   text(`lightest: ${data.lightest} or more of a query's weight in one cell`, xs[1], TITLE + size + 11, { align: 'left', alpha: 0.7 });
+}
+
+const inkOf = colour => colour.match(/[\d.]+/g).slice(0, 3).map(Number);
+
+function drawSquares(canvas, view) {
+  const width = canvas.clientWidth, { size, xs } = squares(width), { data, order } = view;
+  const { ink, frame } = painterOn(canvas, width, TITLE + size + BELOW, [view.version, view.rounds],
+    tools => drawMatrices(tools, view, size, xs));
   if (view.row === null) return;
   const unit = size / data.cells;
   const box = (x, y, w, h) => frame(x - 2, y - 2, w + 4, h + 4, ink, { weight: 1.5 });
@@ -332,8 +353,9 @@ function sparsityIn(page) {
       Object.assign(view, { cut, rule, plans, mass, tiles: wholeTiles(rule), ordered: null });
     }
     if (view.ordered !== ordered || view.counts.length < place.rounds) { // or later rounds are shown
-      const counts = countFirstSeen(view.plans, data, place.order, place.rounds), totals = counts.map(sum);
-      Object.assign(view, { ordered, counts, totals, version: view.version + 1 });
+      const known = view.ordered === ordered ? view.counts : [];
+      const counts = countFirstSeen(view.plans, data, place.order, place.rounds, known);
+      Object.assign(view, { ordered, counts, totals: counts.map(sum), version: view.version + 1 });
     }
     Object.assign(view, place);
     speak();

@@ -4,6 +4,7 @@
 import {
   dial, kindsOf, make, many, num, openPage, painter, planRound, sees, ELSEWHERE, FOUND, SEEN,
 } from './plan_view.js';
+import { painterOn } from './kept.js';
 
 const NOBODY = -1; // as in measure/recording.py
 const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_';
@@ -167,9 +168,10 @@ const columnsOf = ({ film, place }) => {
 function drawFilm(canvas, view) {
   const { film, place, at } = view, { frames } = film, n = film.sought.length, width = canvas.clientWidth;
   const { one, height, bottom } = strip(width, n, frames.length), columns = columnsOf(view);
-  const tools = painter(canvas, width, bottom + FOOT), { ink, text, fill, frame } = tools;
-  const edge = k => Math.round(STEPS + k * one);
-  drawCells(tools, view, columns, { edge, height });
+  const edge = k => Math.round(STEPS + k * one), cells = [film.number, place.round, place.columns];
+  const tools = painterOn(canvas, width, bottom + FOOT, cells,
+    under => drawCells(under, view, columns, { edge, height }));
+  const { ink, text, frame } = tools;
   nameRows(tools, view, height);
   text(`tokens, ${place.columns}`, STEPS, bottom + 10, { align: 'left', alpha: 0.75 });
   frame(STEPS - 2, HEAD + at * height - 1, width - STEPS + 2, height + 2, ink, { weight: 2 });
@@ -249,19 +251,26 @@ const squareOf = (width, n) => {
 };
 
 // Queries in rows, keys in columns, both in reading order.
-function drawPairs(canvas, { data, film, place, at, kinds }) {
-  const n = film.sought.length, { size, unit } = squareOf(canvas.clientWidth - 2, n);
-  const { ink, fill, frame } = painter(canvas, canvas.clientWidth, size + 2);
-  const edge = k => 1 + Math.round(k * unit), w = Math.max(1, Math.round(unit) - (unit >= 4 ? 1 : 0));
-  const buckets = film.frames[at][place.round];
-  frame(0, 0, size + 2, size + 2, ink, { alpha: 0.35 });
-  kinds.forEach((kind, pair) => {
-    const i = Math.floor(pair / n), x = edge(pair % n), y = edge(i);
-    if (kind === SEEN) fill(x, y, w, w, data.film.colours[buckets[i]]);
-    else if (kind === ELSEWHERE || kind === FOUND) fill(x, y, w, w, ink, 0.22);
+function drawPairs(canvas, view) {
+  const { film, place, at } = view, n = film.sought.length, width = canvas.clientWidth;
+  const { size, unit } = squareOf(width - 2, n), edge = k => 1 + Math.round(k * unit);
+  const w = Math.max(1, Math.round(unit) - (unit >= 4 ? 1 : 0)), shown = [film.number, place.round, at];
+  const { ink, frame } = painterOn(canvas, width, size + 2, shown, tools => {
+    tools.frame(0, 0, size + 2, size + 2, tools.ink, { alpha: 0.35 });
+    drawSeen(tools, view, edge, w);
+    for (const [i, j] of film.pairs) tools.frame(edge(j) - 1.5, edge(i) - 1.5, w + 3, w + 3, tools.ink);
   });
-  for (const [i, j] of film.pairs) frame(edge(j) - 1.5, edge(i) - 1.5, w + 3, w + 3, ink);
   if (place.token !== null) frame(0, edge(place.token) - 2, size + 2, w + 4, ink, { weight: 2 });
+}
+
+function drawSeen({ ink, fill }, { data, film, place, at, kinds }, edge, w) {
+  const buckets = film.frames[at][place.round], n = buckets.length, edges = Array.from(buckets, (_, k) => edge(k));
+  for (let i = 0, pair = 0; i < n; i++)
+    for (let j = 0; j < n; j++, pair++) {
+      const kind = kinds[pair];
+      if (kind === SEEN) fill(edges[j], edges[i], w, w, data.film.colours[buckets[i]]);
+      else if (kind === ELSEWHERE || kind === FOUND) fill(edges[j], edges[i], w, w, ink, 0.22);
+    }
 }
 
 // ---- The explorer ------------------------------------------------------------------------------
@@ -335,7 +344,7 @@ export const mount = (root, data) => openPage(root, data, trainingIn);
 function trainingIn(page) {
   const place = { snapshot: null, layer: 0, head: 0, round: 0, token: null, columns: SORTED };
   const view = { place }; // what is drawn: the data, what follows from them, and the place
-  let kept = null, pose = null, moving = 0, playing = false; // kept: the token while none is pointed at
+  let kept = null, pose = null, moving = 0, films = 0, playing = false; // kept: the token while none is pointed at
 
   const strips = make('canvas', { tabIndex: 0, role: 'slider', ariaLabel: 'token', ariaValueMin: 0 });
   const curves = make('canvas', { role: 'img' }), sorted = make('canvas', { role: 'img' });
@@ -403,7 +412,7 @@ function trainingIn(page) {
   function follow(data) { // what the data make of the place, computed when it has changed
     const { layer, head, round } = place, at = place.snapshot ?? data.film.steps.length - 1;
     if (!view.film || view.film.key !== `${layer} ${head}`) {
-      view.film = { key: `${layer} ${head}`, counts: {}, ...filmOf(data, layer, head) };
+      view.film = { key: `${layer} ${head}`, number: ++films, counts: {}, ...filmOf(data, layer, head) };
       view.shown = null;
     }
     const { film } = view;

@@ -1,21 +1,21 @@
-"""Write the README's section on speed, and draw its figures, from the results: `make pictures`."""
+"""Write what the README says about speed, and draw its figures, from results: `make pictures`."""
 
 import re
 from pathlib import Path
 
 from reformer_viz import plot_speed
 from reformer_viz.measure.speed import read_speed
-from tests.benchmarks.record import LOCAL, RESULTS
+from tests.benchmarks import views_table
+from tests.benchmarks.record import LOCAL, RESULTS, VIEWS
 from tests.benchmarks.tables import summary
 
 ROOT = Path(__file__).resolve().parents[2]
 README, DOCS = ROOT / "README.md", ROOT / "docs"
-_MARKED = re.compile(r"(<!-- speed: made by `make pictures` -->\n).*?(<!-- end of speed -->)", re.S)
 
 
 def results() -> list[Path]:
     """List the files of results that the README shows."""
-    return sorted(path for path in RESULTS.glob("*.json") if path.stem != LOCAL)
+    return sorted(path for path in RESULTS.glob("*.json") if path.stem not in (LOCAL, VIEWS))
 
 
 def figure_of(path: Path) -> Path:
@@ -24,7 +24,7 @@ def figure_of(path: Path) -> Path:
 
 
 def section() -> str:
-    """Return what stands between the README's two comments."""
+    """Return what stands between the README's two comments on speed."""
     parts = []
     for path in results():
         picture = figure_of(path).relative_to(ROOT).as_posix()
@@ -32,16 +32,27 @@ def section() -> str:
     return "\n\n".join(parts)
 
 
-def with_section(readme: str) -> str:
-    """Return the README with its section made anew."""
-    if not _MARKED.search(readme):
-        raise ValueError("README.md must have the two comments that the speed's section is between")
-    return _MARKED.sub(lambda found: f"{found[1]}\n{section()}\n\n{found[2]}", readme)
+def explorers_section() -> str:
+    """Return what stands between the README's two comments on explorers."""
+    return views_table.section(RESULTS / f"{VIEWS}.json")
+
+
+def with_section(readme: str, name: str = "speed", words: str | None = None) -> str:
+    """Return the README with one of its sections made anew."""
+    start, end = f"<!-- {name}: made by `make pictures` -->\n", f"<!-- end of {name} -->"
+    marked = re.compile(f"({re.escape(start)}).*?({re.escape(end)})", re.S)
+    if not marked.search(readme):
+        raise ValueError(
+            f"README.md must have the two comments that the section on {name} is between"
+        )
+    words = section() if words is None else words
+    return marked.sub(lambda found: f"{found[1]}\n{words}\n\n{found[2]}", readme)
 
 
 def main() -> None:
-    """Write the section and the figures."""
-    README.write_text(with_section(README.read_text()))
+    """Write the sections and the figures."""
+    text = with_section(README.read_text(), "speed", section())
+    README.write_text(with_section(text, "explorers", explorers_section()))
     for path in results():
         plot_speed(read_speed(path)).savefig(figure_of(path), dpi=110)
         print(figure_of(path).relative_to(ROOT))

@@ -18,6 +18,8 @@ from tests.benchmarks.race import ROOT, Outcome
 RESULTS = Path(__file__).resolve().parent / "results"
 LOCAL = "local"
 """The name of results that git ignores and the README does not show."""
+VIEWS = "views"
+"""The name of the results of `views.py`, which are not of contestants."""
 SCHEMA = 1
 PACKAGES = ("torch", "numpy", "reformer-pytorch", "transformers")
 
@@ -59,10 +61,10 @@ def memory_bytes() -> int | None:
         return None
 
 
-def versions() -> dict[str, str | None]:
+def versions(packages: tuple[str, ...] = PACKAGES, code: str = "reformer_core") -> dict:
     """Return the versions of what was measured, this project's as its commit."""
-    found = {name: _version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found, "commit": commit()}
+    found = {name: _version(name) for name in packages}
+    return {"python": platform.python_version(), **found, "commit": commit(code)}
 
 
 def _version(name: str) -> str | None:
@@ -72,11 +74,11 @@ def _version(name: str) -> str | None:
         return None
 
 
-def commit() -> str | None:
+def commit(code: str = "reformer_core") -> str | None:
     """Return the commit that is checked out, with a "+" where code has changed since."""
     try:
         named = _git("rev-parse", "--short=12", "HEAD")
-        changed = _git("status", "--porcelain", "--", "reformer_core", "tests/benchmarks/*.py")
+        changed = _git("status", "--porcelain", "--", code, "tests/benchmarks/*.py")
     except (OSError, subprocess.CalledProcessError):
         return None
     return named + ("+" if changed else "")

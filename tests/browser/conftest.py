@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -68,7 +69,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def lab(folder, chromium):
-    """The address of a JupyterLab that serves the folder and nothing of the user's."""
+    """The address of a JupyterLab that serves the folder."""
+    with serving(folder) as address:
+        yield address
+
+
+@contextmanager
+def serving(folder):
+    """Start a JupyterLab that serves a folder and nothing of the user's."""
     settings = folder / ".settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     quiet = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
@@ -112,7 +120,7 @@ def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
             return
         except OSError:
             time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not start: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"the server did not start: {log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="session")

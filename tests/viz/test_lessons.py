@@ -6,6 +6,8 @@ import pkgutil
 import numpy as np
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 from reformer_viz.lessons import WORDS, Exercise, Mistake, checks, sixteen_tokens
 from reformer_viz.lessons.exercise import NOT_WRITTEN
@@ -166,3 +168,56 @@ def test_the_sixteen_tokens_are_the_same_each_time():
     torch.manual_seed(2)
     assert torch.equal(first, sixteen_tokens())
     assert first.shape == (1, 1, len(WORDS), 8)
+
+
+# ------------------------------------------------------------ sentences for known troubles
+
+
+@pytest.fixture
+def notebook():
+    """Return a function that runs a cell in a shell which has begun a lesson, and what it says."""
+    shell = InteractiveShell.instance()
+    shell.run_cell("from reformer_viz import lessons\nlessons.begin()")
+
+    def run(cell: str) -> tuple[bool, str]:
+        with capture_output() as said:
+            result = shell.run_cell(cell)
+        return result.success, said.stdout + said.stderr
+
+    yield run
+    InteractiveShell.clear_instance()
+
+
+def test_a_cell_before_its_time_names_what_is_missing_and_stops_run_all(notebook):
+    worked, said = notebook("model.trace(1)")
+    assert not worked
+    assert said.startswith("'model' is not there yet: this cell needs the ones above it.")
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("MemoryError()", "This machine has not enough free memory"),
+        ("RuntimeError('DefaultCPUAllocator: can\\'t allocate memory: you tried')", "smaller"),
+        ("OSError('<urlopen error [Errno -2] Name or service not known>')", "`TextBytes()` reads"),
+    ],
+)
+def test_a_known_trouble_gets_a_way_out(notebook, error, words):
+    worked, said = notebook(f"raise {error}")
+    assert not worked
+    assert words in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('shapes')", "OSError('disk')", "ValueError('n')"])
+def test_every_other_error_keeps_its_traceback(notebook, error):
+    worked, said = notebook(f"raise {error}")
+    assert not worked
+    assert "Traceback" in said
+    assert error.partition("(")[0] in said
+
+
+def test_a_cell_after_its_time_works_as_ever(notebook):
+    notebook("nothing.here")
+    assert notebook("1 + 1")[0]

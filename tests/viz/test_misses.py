@@ -20,7 +20,7 @@ from reformer_viz import (
     plot_misses,
     write_miss_cost,
 )
-from reformer_viz.measure import misses as misses_module
+from reformer_viz.measure.rounds import with_config
 
 TASK = Duplicate(vocab_size=6, length=16)
 CONFIG = ReformerConfig(
@@ -203,7 +203,7 @@ def test_a_sentence_says_what_misses_cost(cost):
 
 def test_a_model_that_trains_on_does_not_change_the_copy_that_is_measured():
     model = model_of()
-    copied = misses_module._copy(model)
+    copied = with_config(model)
     kept = copied.head.weight.clone()
     with torch.no_grad():
         model.head.weight.add_(1)

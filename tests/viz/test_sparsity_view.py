@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from reformer_core import ReformerConfig, ReformerLM
+from reformer_core import ReformerConfig, ReformerLM, plan_chunks
 from reformer_viz import explore_sparsity, measure_sparsity, plot_sparsity, style
 from reformer_viz.figures.sparsity_svg import draw_svg, weight_levels
 from reformer_viz.measure.pairs import Grid
-from reformer_viz.measure.sparsity_by_rule import READING, WINDOWS, measure_sparsity_by_rule
+from reformer_viz.measure.sparsity_by_rule import (
+    READING,
+    WINDOWS,
+    full_weights,
+    measure_sparsity_by_rule,
+)
 from reformer_viz.widgets.panel import compact_script
 from reformer_viz.widgets.sparsity import MOST_TOKENS, SparsityView
 from tests.viz.test_plan_view import random_plan, run
@@ -27,12 +32,14 @@ function replay(cases) {
     const rule = ruleOf(data, window, chunk_length);
     const plans = data.buckets.map(buckets => planRound(buckets, rule));
     const counts = countFirstSeen(plans, data, order, rounds);
+    const known = countFirstSeen(plans, data, order, Math.ceil(rounds / 2));
     const view = {
       data, rule, plans, counts, rounds, order, totals: counts.map(sum), tiles: wholeTiles(rule),
       mass: data.mass[window][data.chunk_lengths.indexOf(chunk_length)],
     };
     return {
       counts: counts.map(of => [...of]),
+      continued: countFirstSeen(plans, data, order, rounds, known).map(of => [...of]),
       all: describeAll(view),
       cell: describeCell(view, row, column),
     };
@@ -96,6 +103,7 @@ def test_the_page_counts_the_pairs_that_python_counts(looked_at, replayed):
         for place, here in zip(places, found, strict=True):
             counts = data.cells(place["window"], place["chunk_length"], place["order"])
             assert here["counts"] == [list(map(int, c.ravel())) for c in counts[: place["rounds"]]]
+            assert here["continued"] == here["counts"]
 
 
 def test_the_page_says_the_sentences_that_python_says(looked_at, replayed):
@@ -156,6 +164,30 @@ def test_a_rule_finds_what_measuring_its_plan_finds(looked_at):
             assert under.mass_found == pytest.approx(alone.mass_found, rel=1e-5)
             assert under.tiles == alone.tiles
             assert np.array_equal(under.pairs_first_seen, alone.pairs_first_seen)
+
+
+@pytest.mark.parametrize("length", [24, 1300])
+@pytest.mark.parametrize("causal", [True, False])
+def test_weights_that_are_known_already_change_nothing(causal, length):
+    plan = plan_chunks(
+        torch.randint(4, (1, 1, 3, length), generator=torch.Generator().manual_seed(length)),
+        n_buckets=4,
+        chunk_length=4,
+        causal=causal,
+        chunks_after=int(not causal),
+    )
+    vectors = vectors_for(plan)
+    full = full_weights(vectors[0, 0], causal, seed=5)
+    anew, known, again = (
+        measure_sparsity_by_rule(plan, vectors, chunk_lengths=[2, 8], seed=5, full=given)
+        for given in (None, full, full)
+    )
+    assert anew.masses[WINDOWS[0], 2].sampled == (length > 1024)
+    for rule, mass in anew.masses.items():
+        for other in (known.masses[rule], again.masses[rule]):
+            assert np.array_equal(mass.queries, other.queries)
+            assert np.array_equal(mass.found, other.found)
+            assert np.array_equal(mass.weights, other.weights, equal_nan=True)
 
 
 def test_in_a_round_s_sorted_order_its_pairs_stand_in_its_runs():

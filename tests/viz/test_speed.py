@@ -28,8 +28,9 @@ from reformer_viz.measure.speed import (
     in_seconds,
     read_training_steps,
 )
+from tests.benchmarks.readme import results
 
-RESULTS = sorted((Path(__file__).parents[1] / "benchmarks" / "results").glob("*.json"))
+RESULTS = results()  # those of contestants
 KINDS = (
     ("ours_once", "ours", False),
     ("ours_repeats", "ours", True),

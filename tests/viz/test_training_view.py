@@ -1,6 +1,7 @@
 """The page's replay of a recording says and counts what Python does, at every place in it."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -271,3 +272,17 @@ def test_a_live_view_takes_a_tenth_of_the_time_at_most(monkeypatch):
     assert shown == [105, 116, 127, 138]
     watch(after(9))  # the last of 9 is always shown
     assert len(shown) == 5
+
+
+def test_a_long_probe_s_still_picture_stays_small_and_says_what_it_leaves_out():
+    length, snapshots = 5000, 30
+    dice = np.random.default_rng(0)
+    buckets = dice.integers(8, size=(snapshots, 1, 1, 1, length))
+    recording = made_up(np.full((snapshots, 1, 1, length), NOBODY), buckets, n_buckets=8)
+    history = [record_of(step) for step in range(1, snapshots + 1)]
+    svg = draw_svg(collect_training(history, (), recording, "finished"))
+    assert len(svg) < 450_000
+    assert f"one of every 13 of {length:,}" in svg
+    shown = [path.get("d") for path in ElementTree.fromstring(svg).iter() if path.get("fill")]
+    widths = [float(width) for d in shown if d for width in re.findall(r"h([\d.]+)v", d)]
+    assert sum(widths) == pytest.approx(snapshots * (800 - 56 - 12), rel=0.01)

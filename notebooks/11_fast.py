@@ -1,0 +1,428 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Fast: what does the machine do, and when is exact attention the better choice?
+#
+# [Open in Colab](https://colab.research.google.com/github/reformer-notebooks/reformer-notebooks/blob/main/notebooks/11_fast.ipynb)
+#
+# "$O(l \log l)$ instead of $O(l^2)$" says how a cost grows, not how large it is. This lesson counts what LSH
+# attention really computes: pairs, products, a hash, a sort. Then it measures both attentions on the machine
+# that you sit at, finds the length from which on hashing pays, and says when it does not.
+#
+# After this lesson you can
+# - count the pairs and the operations of either attention, exactly;
+# - predict the length at which they cost the same, and check it by a measurement;
+# - read a growth exponent off a log-log plot, and say what spoils it;
+# - name what in LSH attention takes time beside the products, and where in the code it is dealt with;
+# - choose: full attention, a local window, or LSH.
+#
+# Needs: [from buckets to attention](03_buckets_to_attention.ipynb) and
+# [how many rounds](04_how_many_rounds.ipynb). Words: [glossary](../docs/glossary.md).
+#
+# Paper: Sec. 2, Table 1, and Sec. 5 (Figure 5, right).
+#
+# *Runs in about 20 s on two cores.*
+
+# %% tags=["setup"]
+import importlib.util
+import os
+import subprocess
+import sys
+
+REPOSITORY = "https://github.com/reformer-notebooks/reformer-notebooks"
+IN_COLAB = "google.colab" in sys.modules or "COLAB_RELEASE_TAG" in os.environ
+if IN_COLAB and importlib.util.find_spec("reformer_viz") is None:
+    project = f"reformer-notebooks @ git+{REPOSITORY}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", project], check=True)
+if IN_COLAB:
+    from google.colab import output
+
+    output.enable_custom_widget_manager()
+
+from reformer_viz import lessons
+
+lessons.begin()
+
+# %% [markdown]
+# ## 1. Count the pairs
+#
+# A causal query of full attention sees all earlier keys, on average half of the sequence. A query of LSH
+# attention sees a piece of its bucket in each round. With the number of buckets in proportion to the length, as
+# the paper chooses it (two for each chunk), buckets stay as long as they were, and so does what a query sees.
+# These numbers are exact, counted from plans without ever building length times length:
+
+# %%
+import torch
+
+from reformer_core import draw_rotations, hash_vectors, plan_chunks
+
+N_HASHES, CHUNK = 4, 64
+
+
+def plan_of(length):
+    """Hash uniform random vectors as a model with the default number of buckets would."""
+    n_buckets = 2 * length // CHUNK
+    generator = torch.Generator().manual_seed(length)
+    qk = torch.rand(1, 1, length, 64, generator=generator) * 2 - 1
+    drawn = draw_rotations(N_HASHES, 1, 64, n_buckets, generator)
+    buckets = hash_vectors(qk, drawn, n_buckets)
+    return plan_chunks(buckets, chunk_length=CHUNK, n_buckets=n_buckets, causal=True)
+
+
+print(" length        full attention     LSH, 4 rounds     pairs a query")
+for length in (1024, 4096, 16384):
+    plan = plan_of(length)
+    pairs = int((plan.last - plan.first + 1).sum())  # an empty run has first > last by one
+    full = length * (length - 1) // 2
+    print(
+        f"{length:7,} {full:15,} pairs {pairs:11,} pairs {full / length:9.0f} {pairs / length:6.0f}"
+    )
+
+# %% [markdown]
+# *What you see:* full attention's column grows sixteen times from line to line, the other hardly more than the
+# length does. If a pair cost the same in both, LSH attention would win from a few hundred tokens on. It does
+# not cost the same.
+#
+# ## 2. Count the work
+#
+# With pairs of width $d$, a training step needs seven products: two forward (scores, and the weighted sum) and
+# five backward (scores once more, two for the gradients of weights and values, two for queries and keys). Each
+# multiply-add is two operations. But a machine multiplies *tiles*, not pairs: 64 queries with 128 keys at a time.
+# What a tile computes of pairs that nobody sees is thrown away:
+
+# %%
+D_HEAD = 64
+per_pair = 2 * 7 * D_HEAD
+length = 16384
+plan = plan_of(length)
+pairs = int((plan.last - plan.first + 1).sum())
+tiles = N_HASHES * length * 2 * CHUNK
+full = length * (length - 1) // 2
+
+for name, amount in (
+    ("full", full),
+    ("LSH, whole tiles", tiles),
+    ("LSH, pairs that are seen", pairs),
+):
+    print(f"{name:<25} {per_pair * amount / 1e9:8.1f} billion operations a head")
+print(f"of a whole tile {pairs / tiles:.0%} is visible")
+
+hash_flops = 2 * D_HEAD * plan.n_buckets // 2 * N_HASHES * length
+print(f"hashing: {hash_flops / 1e9:.1f} billion more, since buckets grow with the length")
+
+# %% [markdown]
+# Three things follow, and the package does all three:
+#
+# - **Cut the tiles to what is visible.** `attention/bands.py` takes 32 rows at a time and only the window that
+#   these rows can see; `attention/islands.py` puts short buckets together as little squares.
+# - **Hashing is not free.** Its products grow with the number of buckets: that is what factored buckets are for
+#   (lesson 02). And it takes the largest product's absolute value and its sign, not twice as many products.
+# - **The rest is moving numbers about.** Sorting is cheap, a stable radix sort of small integers; gathering rows
+#   in sorted order is not, because memory is read at random. So a gather happens once for queries and values,
+#   and the result is added back in place.
+#
+# ## 3. Measure it
+#
+# Now both on your machine: forward and backward, hashing and sorting included, against torch's own fused full
+# attention, `scaled_dot_product_attention`, as good as full attention gets. Times are the fastest of several,
+# taken in turn, so that a slow minute hits everybody.
+#
+# > **Predict, then move.** From which length on will four rounds of LSH attention be faster? And one round? Then
+# > choose other rounds in the control.
+
+# %% tags=["nbval-ignore-output"]
+from reformer_viz import explore_speed, measure_speed
+
+speed = measure_speed(lengths=(256, 512, 1024, 2048, 4096), n_hashes=(1, 2, 4), repeats=3)
+curves = explore_speed(speed, n_hashes=4)
+curves
+
+# %% tags=["nbval-ignore-output"]
+curves.controls["n_hashes"].value = 1
+print(curves)
+print(speed.describe())
+
+# %% [markdown]
+# From the same measurement: the ratio of both, the length at which it passes one, and the exponent $p$ of
+# $\text{time} \sim l^{\,p}$ between the two longest texts. On a log-log plot it is the slope.
+
+# %% tags=["nbval-ignore-output"]
+import numpy as np
+
+lengths = np.array(speed.lengths)
+kinds = [contestant.key for contestant in speed.contestants]
+times = speed.step.fastest  # contestants, rounds, lengths
+ours = times[kinds.index("ours_once")]
+exact = np.nanmin(times[kinds.index("full")], axis=0)
+
+for place, n_hashes in enumerate(speed.n_hashes):
+    ratio = exact / ours[place]
+    faster = lengths[ratio > 1]
+    start = f"from {faster[0]:,} tokens on" if faster.size else "nowhere here"
+    print(
+        f"{n_hashes} rounds: faster {start}; at {lengths[-1]:,} tokens {ratio[-1]:.1f} times as fast"
+    )
+for name, line in (("LSH, 4 rounds", ours[-1]), ("full", exact)):
+    p = np.log(line[-1] / line[-2]) / np.log(lengths[-1] / lengths[-2])
+    print(f"{name}: time grows with length^{p:.2f}")
+
+# %% tags=["nbval-ignore-output"]
+print("full attention takes longer for twice the length, by more than twice:",
+      bool(exact[-1] > 2 * exact[-2]))  # fmt: skip
+
+# %% [markdown]
+# *What you see:* short texts are full attention's. LSH attention has fixed costs, a Python call for every piece of
+# work, that a thousand tokens do not repay. Its slope is near one, full attention's near two, so wherever the lines
+# cross, to the right of it the gap only grows. The project's README has the same curves up to 64 thousand tokens,
+# with the other two LSH implementations beside ours, and how they were measured.
+#
+# ## 4. On a GPU
+#
+# A GPU computes a hundred times more operations in the same time, but reads memory only ten or twenty times faster.
+# So there the products are nearly free, and what counts is how often a number is fetched. `attention/triton.py`
+# is the same algorithm as one fused kernel: rows are gathered by `order` straight into fast memory, the softmax is
+# kept up to date as keys come by, and neither sorted copies nor rounds' outputs are ever written. Full attention's
+# fused kernels (FlashAttention) profit from the same, and so the crossing lies at longer texts than on a CPU. In
+# half precision, `lsh_attention` computes softmax and sums in float32 all the same.
+#
+# To the rest of PyTorch the attention is *one* operation: `torch.compile` and `torch.export` see a single opaque
+# call, so a compiled model hashes and sorts as an eager one does.
+#
+# ## 5. When to use what
+#
+# | your text | take | because |
+# | --- | --- | --- |
+# | up to about the crossing that you measured above | full attention | as fast or faster, and it misses nothing |
+# | longer, but what matters stands nearby | local attention | a window needs no hash (the paper alternates both) |
+# | longer, and what matters may stand anywhere | LSH attention | linear, and the hash can learn what to find |
+# | any length, out of memory because of depth | reversible layers or checkpointing | attention is not the problem ([lesson 07](07_reversible.ipynb)) |
+# | any length, and a wrong answer where one key was missed is not acceptable | full attention | a miss cannot be excluded ([lesson 09](09_train_duplicate.ipynb)) |
+#
+# ## What surprised us
+#
+# - **The published implementations waste most of the machine.** Both compute whole tiles, in several copies of keys
+#   and values; the README says how much memory and time that costs. The algorithm was not the slow part.
+# - **`argmax` was.** Taken over 512 buckets in the plain way, hashing took as long as everything else together.
+# - **A benchmark without its peer says nothing.** Our first version was "fast". Beside the same products without
+#   anything around them it was three times slower than it had to be.
+# - **Equal work, unequal results.** One library as installed counts a pair as often as it is seen, and has half as
+#   many buckets for the same setting. A comparison has to say which rule each contestant follows.
+#
+# ## Exercises
+#
+# ### 1. Pairs of a plan
+#
+# *Difficulty ●●○○○, importance ●●●●○, about 10 minutes.*
+#
+# Write `pairs_shown(plan)`: how many pairs do all rounds, heads and texts of a plan compute, repeats counted, without
+# building length times length?
+#
+# <details><summary>Hint 1</summary>
+#
+# `plan.first` and `plan.last` are the ends of each slot's run, both included.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# An empty run has `first = last + 1`.
+#
+# </details>
+
+# %% tags=["exercise"]
+from reformer_viz.lessons.checks import fast as check
+
+
+def pairs_shown(plan):
+    """Return how many pairs the rounds show, repeats counted."""
+    raise NotImplementedError
+
+
+check.pairs_shown(pairs_shown)
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def pairs_shown(plan):
+#     return int((plan.last - plan.first + 1).sum())
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ### 2. Operations of a step
+#
+# *Difficulty ●●○○○, importance ●●●○○, about 10 minutes.*
+#
+# Write `full_step_flops(length, n_heads, d_head)`: the operations of all products in a forward and backward pass of
+# full *causal* attention, where the backward computes the scores again.
+#
+# <details><summary>Hint 1</summary>
+#
+# How many pairs has a causal sequence? A token does not count itself.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Two products forward, five backward, and two operations for each multiply-add.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def full_step_flops(length, n_heads, d_head):
+    """Return the operations of the products of one step."""
+    raise NotImplementedError
+
+
+check.full_step_flops(full_step_flops)
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def full_step_flops(length, n_heads, d_head):
+#     pairs = length * (length - 1) // 2
+#     return 2 * 7 * d_head * n_heads * pairs
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ### 3. Where do they cross?
+#
+# *Difficulty ●●●○○, importance ●●●●○, about 10 minutes.*
+#
+# In LSH attention a query computes `pairs_per_query` pairs, whatever the length, and each is `price` times as dear as one
+# of full causal attention. Write `crossover_length(pairs_per_query, price)`: the first length at which LSH attention is no
+# dearer.
+#
+# <details><summary>Hint 1</summary>
+#
+# A causal query of full attention sees `(length - 1) / 2` keys on average.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Set both costs of a query equal, and round up: `math.ceil`.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def crossover_length(pairs_per_query, price):
+    """Return the first length at which LSH attention is no dearer."""
+    raise NotImplementedError
+
+
+check.crossover_length(crossover_length)
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution</summary>
+#
+# ```python
+# import math
+#
+#
+# def crossover_length(pairs_per_query, price):
+#     return math.ceil(2 * price * pairs_per_query + 1)
+# ```
+#
+# Solve `price * pairs_per_query = (length - 1) / 2` for the length.
+#
+# </details>
+
+# %% [markdown]
+# ### 4. Read a slope
+#
+# *Difficulty ●●○○○, importance ●●●○○, about 10 minutes.*
+#
+# Write `exponent(lengths, seconds)`: the $p$ of $\text{time} \sim l^{\,p}$, by a straight line through all points.
+#
+# <details><summary>Hint 1</summary>
+#
+# Take logarithms of both sides: what is then linear in what?
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# `np.polyfit(x, y, 1)` returns slope and intercept.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def exponent(lengths, seconds):
+    """Return the power with which time grows."""
+    raise NotImplementedError
+
+
+check.exponent(exponent)
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def exponent(lengths, seconds):
+#     slope, _ = np.polyfit(np.log(lengths), np.log(seconds), 1)
+#     return slope
+# ```
+#
+# </details>
+
+# %% [markdown]
+# ## Questionnaire
+#
+# <details><summary>Why does a query of LSH attention see about as many keys in a long text as in a short one?</summary>
+#
+# There are more buckets in proportion, so each is as long as before, and the window is fixed.
+#
+# </details>
+#
+# <details><summary>Why seven products, and not six?</summary>
+#
+# The backward computes the scores again instead of keeping them.
+#
+# </details>
+#
+# <details><summary>Why is most of a whole tile wasted?</summary>
+#
+# It spans two chunks, and of these a query sees only earlier keys of its own bucket.
+#
+# </details>
+#
+# <details><summary>Why does LSH attention lose at short lengths?</summary>
+#
+# Hashing, sorting, gathering and the calls around them cost about the same however little there is to attend to.
+#
+# </details>
+#
+# <details><summary>Why are timings compared within one run, and the fastest taken?</summary>
+#
+# Machines have slow moments. Taken in turn, everybody meets them; the fastest run met none.
+#
+# </details>
+#
+# <details><summary>When is exact attention the better choice?</summary>
+#
+# Below the crossing, and wherever a miss is not acceptable.
+#
+# </details>
+#
+# ## Next
+#
+# You have seen all of it. Go on with a model of your own: `TextBytes.from_file` and `train`, or
+# `python -m reformer_core train text --help`; the [tour](00_tour.ipynb) shows both. To go deeper, read
+# `reformer_core/bucketing.py`, then `attention/dense.py`, `attention/chunked.py` and `reversible.py`: they were
+# written to be read. Further reading: Sec. 5 of the paper; Dao and others, *FlashAttention* (2022), on what memory
+# costs.
