@@ -15,6 +15,7 @@ from reformer_viz import (
     Recorder,
     explore_bucket_load,
     explore_bucketing,
+    explore_bugs,
     explore_geometry,
     explore_memory,
     explore_model,
@@ -35,9 +36,11 @@ from reformer_viz import (
     measure_sparsity_per_head,
     measure_step_film,
     measure_training,
+    measure_transfer,
     plot_attention_memory,
     plot_bucket_load,
     plot_bucketing,
+    plot_bug,
     plot_collisions,
     plot_geometry,
     plot_leak,
@@ -53,7 +56,9 @@ from reformer_viz import (
     plot_speed,
     plot_step_film,
     plot_training,
+    plot_transfer,
     plotly_bucket_load,
+    plotly_bug,
     plotly_collisions,
     plotly_geometry,
     plotly_memory,
@@ -101,6 +106,8 @@ class Gallery:
             "plot_recall": lambda: plot_recall(self._recall),
             "plot_misses": lambda: plot_misses(self._misses),
             "plot_miss_cost": lambda: plot_miss_cost(self._miss_cost),
+            "plot_transfer": lambda: plot_transfer(self._transfer),
+            "plot_bug": lambda: plot_bug(explore_bugs(bug="wraps").data.symptoms),
             "plot_memory": lambda: plot_memory(self._memory),
             "plot_memory_of_paper": lambda: plot_memory_of_paper(self._memory),
             "plot_attention_memory": lambda: plot_attention_memory(
@@ -122,6 +129,7 @@ class Gallery:
             "plotly_collisions": lambda: plotly_collisions(self._collisions),
             "plotly_bucket_load": lambda: plotly_bucket_load(explore_bucket_load().data),
             "plotly_recall": lambda: plotly_recall(self._recall),
+            "plotly_bug": lambda: plotly_bug(explore_bugs(bug="wraps").data.symptoms),
             "plotly_memory": lambda: plotly_memory(self._memory),
             "plotly_step_film": lambda: plotly_step_film(self._film),
             "plotly_reconstruction": lambda: plotly_reconstruction(self._reconstruction),
@@ -138,6 +146,7 @@ class Gallery:
             "explore_bucketing": explore_bucketing,
             "explore_bucket_load": explore_bucket_load,
             "explore_sparsity": explore_sparsity,
+            "explore_bugs": lambda: explore_bugs(bug="unstable_sort"),
             "explore_recall": explore_recall,
             "explore_memory, film": lambda: explore_memory(SMALL, **film),
             "explore_memory, curves": lambda: explore_memory(SMALL, show="depths", **film),
@@ -214,6 +223,10 @@ class Gallery:
     @cached_property
     def _misses(self) -> Any:
         return measure_misses(self._copying[0], self._task, max_hashes=4, n_sequences=64)
+
+    @cached_property
+    def _transfer(self) -> Any:
+        return measure_transfer({"LSH-4": self._copying[0]}, self._task)
 
     @cached_property
     def _miss_cost(self) -> Any:
