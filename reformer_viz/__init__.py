@@ -8,7 +8,9 @@ from reformer_viz.figures.geometry import plot_geometry, plotly_geometry
 from reformer_viz.figures.memory import plot_memory, plotly_memory
 from reformer_viz.figures.microscope import plot_microscope
 from reformer_viz.figures.misses import plot_miss_cost, plot_misses, write_miss_cost
+from reformer_viz.figures.misses_plotly import plotly_miss_cost, plotly_misses
 from reformer_viz.figures.paper_memory import plot_attention_memory, plot_memory_of_paper
+from reformer_viz.figures.quality import plot_quality, plotly_quality
 from reformer_viz.figures.recall import plot_recall, plotly_recall
 from reformer_viz.figures.reconstruction import plot_reconstruction, plotly_reconstruction
 from reformer_viz.figures.sparsity import plot_leak, plot_sparsity, plot_sparsity_per_head
@@ -26,6 +28,7 @@ from reformer_viz.measure.leak import measure_leak
 from reformer_viz.measure.memory import measure_memory
 from reformer_viz.measure.microscope import measure_microscope
 from reformer_viz.measure.misses import measure_miss_cost, measure_misses
+from reformer_viz.measure.quality import measure_quality, read_quality
 from reformer_viz.measure.recall import measure_recall
 from reformer_viz.measure.reconstruction import measure_reconstruction
 from reformer_viz.measure.recording import Recorder, load_recording
@@ -40,6 +43,7 @@ from reformer_viz.widgets.bugs import explore_bugs
 from reformer_viz.widgets.geometry import explore_geometry
 from reformer_viz.widgets.memory import explore_memory
 from reformer_viz.widgets.microscope import explore_model
+from reformer_viz.widgets.misses import explore_misses
 from reformer_viz.widgets.recall import explore_recall
 from reformer_viz.widgets.scenes import SceneList
 from reformer_viz.widgets.sparsity import explore_sparsity
@@ -56,6 +60,7 @@ __all__ = [
     "explore_bugs",
     "explore_geometry",
     "explore_memory",
+    "explore_misses",
     "explore_model",
     "explore_recall",
     "explore_sparsity",
@@ -73,6 +78,7 @@ __all__ = [
     "measure_microscope",
     "measure_miss_cost",
     "measure_misses",
+    "measure_quality",
     "measure_recall",
     "measure_reconstruction",
     "measure_sparsity",
@@ -93,6 +99,7 @@ __all__ = [
     "plot_microscope",
     "plot_miss_cost",
     "plot_misses",
+    "plot_quality",
     "plot_recall",
     "plot_reconstruction",
     "plot_sparsity",
@@ -106,11 +113,15 @@ __all__ = [
     "plotly_collisions",
     "plotly_geometry",
     "plotly_memory",
+    "plotly_miss_cost",
+    "plotly_misses",
+    "plotly_quality",
     "plotly_recall",
     "plotly_reconstruction",
     "plotly_speed",
     "plotly_step_film",
     "plotly_training",
+    "read_quality",
     "read_speed",
     "transfer_of_paper",
     "watch_training",

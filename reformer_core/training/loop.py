@@ -56,7 +56,7 @@ def train(
     Learns by `model.loss` alone. The data are a function of (seed, step, micro-batch). Dropout
     draws from a random state of the run's own, seeded by `seed`: what others draw between steps
     changes nothing, and the caller's random state is left as it was. `on_step` is called after
-    every step, in this thread.
+    every step and its evaluation, if one is due, in this thread.
 
     Ctrl-C, or a notebook's stop button, lets the present step finish, writes the checkpoint and
     returns the run so far; a second one raises KeyboardInterrupt at once. Raises ValueError when a
@@ -104,14 +104,16 @@ class _Loop:
         hidden = os.environ.get("TQDM_DISABLE", "0") not in ("", "0")
         total = self.config.steps
         with tqdm(total=total, initial=self.step, unit="step", disable=hidden) as bar:
+            self._evaluate_if_due(interrupt)  # an interrupted run may owe one
+            self._show(bar)
             while not done:
-                self._evaluate_if_due(interrupt)
-                self._show(bar)
                 done = self.step >= self.config.steps or interrupt.is_set()
                 self._save_if(done or self.step % self.config.checkpoint_every == 0)
                 if not done:
                     self._take_step()
                     bar.update()
+                    self._evaluate_if_due(interrupt)
+                    self._show(bar)
                     if on_step is not None:
                         on_step(self._progress())
 

@@ -1,6 +1,7 @@
 """Draw what a training step keeps, needs and takes, in several ways of remembering."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -45,28 +46,44 @@ def plot_memory(memory: Memory) -> Figure:
     what grows in every network: the gradients of the parameters. Then what grows in the last kind,
     in parts, with the parameters and the optimiser. And, where it was timed, what a step takes.
     """
-    n_panels = 4 if memory.timed else 3
-    figure = new_figure(*((8.6, 6.4) if n_panels == 4 else (10.4, 3.9)))
-    panels = figure.subplots(*((2, 2) if n_panels == 4 else (1, 3))).flat
-    draw = (_draw_kept, _draw_peak, _draw_parts, _draw_times)[:n_panels]
-    for axes, draw_on in zip(panels, draw, strict=True):
+    return plot_panels(memory)
+
+
+def plot_panels(memory: Memory, *more: Callable[[Axes, Memory], None]) -> Figure:
+    """Draw the panels of `plot_memory`, and whatever more draws on axes of its own."""
+    drawn = (_draw_kept, _draw_peak, _draw_parts, _draw_times)[: 4 if memory.timed else 3]
+    n_panels = len(drawn) + len(more)
+    shape = (1, 3) if n_panels == 3 else (2, -(-n_panels // 2))
+    figure = new_figure(*((10.4, 3.9) if n_panels == 3 else (4.3 * shape[1], 6.4)))
+    panels = figure.subplots(*shape, squeeze=False).flat
+    for axes, draw_on in zip(panels, drawn, strict=False):
         draw_on(axes, memory)
         axes.set_xlim(0, memory.values[-1] * 1.03)
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(FixedLocator(_ticks(memory.values)))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
         quieten(axes)
+    for axes, draw_on in zip(panels[len(drawn) :], more, strict=False):
+        draw_on(axes, memory)
+    for axes in panels[n_panels:]:
+        axes.remove()
     name_kinds(figure, memory)
     return figure
 
 
-def plotly_memory(memory: Memory):
+def plotly_memory(memory: Memory) -> Any:
     """Draw `plot_memory` with Plotly: what is kept, the peak over the gradients, and the times."""
+    return plotly_panels(memory)
+
+
+def plotly_panels(memory: Memory, *more: str) -> Any:
+    """Draw the panels of `plotly_memory`, and leave room for more, which have these titles."""
     from plotly.subplots import make_subplots  # slow to import, and print does without
 
     titles = ["Kept for the backward, MiB", "Peak of one training step, MiB", "Time of one step"]
     n_panels = 3 if memory.timed else 2
-    figure = make_subplots(1, n_panels, subplot_titles=titles[:n_panels], horizontal_spacing=0.08)
+    titles = [*titles[:n_panels], *more]
+    figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.08)
     figure.add_scatter(**_plotly_gradients(memory), row=1, col=2)
     for kind, step in memory.steps.items():
         panels = [
@@ -75,17 +92,19 @@ def plotly_memory(memory: Memory):
         times = memory.relative_seconds(kind)
         panels.append((times, [f"{time:.2f} times the first kind's" for time in times]))
         for column, (amounts, words) in enumerate(panels[:n_panels], 1):
-            curve = _plotly_curve(memory, kind, amounts, words)
+            curve = plotly_curve(memory, kind, amounts, words)
             figure.add_scatter(**curve, showlegend=column == 1, row=1, col=column)
     ticks = _ticks(memory.values)
-    figure.update_xaxes(
-        title={"text": AXES[memory.axis]},
-        tickvals=ticks,
-        ticktext=[f"{tick:,}" for tick in ticks],
-        showgrid=False,
-        range=[0, float(memory.values[-1] * 1.05)],
-    )
-    figure.update_yaxes(rangemode="tozero")
+    for column in range(1, n_panels + 1):
+        figure.update_xaxes(
+            title={"text": AXES[memory.axis]},
+            tickvals=ticks,
+            ticktext=[f"{tick:,}" for tick in ticks],
+            showgrid=False,
+            range=[0, float(memory.values[-1] * 1.05)],
+            col=column,
+        )
+        figure.update_yaxes(rangemode="tozero", col=column)
     figure.update_layout(template=plotly_template(), height=420)
     return figure
 
@@ -105,7 +124,7 @@ def _plotly_gradients(memory: Memory) -> dict:
     }
 
 
-def _plotly_curve(memory: Memory, kind: Kind, amounts: np.ndarray, words: list[str]) -> dict:
+def plotly_curve(memory: Memory, kind: Kind, amounts: np.ndarray, words: list[str]) -> dict:
     """Describe one kind's line."""
     return {
         "x": memory.values,

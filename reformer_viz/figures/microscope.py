@@ -11,7 +11,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Patch, Polygon, Rectangle
 
 from reformer_viz import style
-from reformer_viz.measure.bucketing import ELSEWHERE, FOUND, LOST, SEEN
+from reformer_viz.measure.bucketing import ELSEWHERE, FOUND, HIDDEN, LOST, SEEN
 from reformer_viz.measure.microscope import Microscope
 
 DETAIL = 64
@@ -56,9 +56,9 @@ def start_of_detail(at: int | None, length: int) -> int:
 
 
 def lit_kinds(microscope: Microscope, round: int, token: int | None) -> np.ndarray:
-    """Return what to draw of every token: without a chosen one, all are lit."""
+    """Return what to draw of every token: without a chosen one, all but padding are lit."""
     if token is None:
-        return np.full(microscope.length, SEEN)
+        return np.where(microscope.real, SEEN, HIDDEN)
     kinds = microscope.kinds(round, token)
     kinds[token] = SEEN
     return kinds

@@ -18,13 +18,14 @@ _SMALL = RC["font.size"] - 1
 _TINY = RC["font.size"] - 2.5
 _MOST_LINES = 4
 
-# Whether the key was seen, whether the answer was right: in the order of being stacked.
-_OUTCOMES = (
+OUTCOMES = (
     (1, 1, "seen, right", PALETTE[0]),
     (0, 1, "missed, right", PALETTE[4]),
     (1, 0, "seen, wrong", PALETTE[1]),
     (0, 0, "missed, wrong", PALETTE[5]),
 )
+"""Whether the key was seen, whether the answer was right: in the order of being stacked."""
+
 _COSTS = LinearSegmentedColormap.from_list("costs", [PALETTE[0], PAPER, PALETTE[5]])
 _COLUMNS = 80
 _COLUMN, _ROW = 0.1, 0.23  # inches that a painted token takes
@@ -55,7 +56,7 @@ def plot_miss_cost(cost: MissCost, n_hashes: int = 1) -> Figure:
     than were measured.
     """
     place = cost.place_of(n_hashes)
-    rows = list(_rows(cost.labels))
+    rows = list(rows_of_text(cost.labels, _COLUMNS))
     height = _ROW * len(rows)
     figure = new_figure(_COLUMN * _COLUMNS + 0.4, height + 1.0)
     axes = figure.add_subplot()
@@ -133,7 +134,7 @@ def _draw_heads(axes: Axes, misses: Misses) -> None:
 def _draw_table(axes: Axes, misses: Misses, place: int) -> None:
     """Write the four outcomes as a table, each cell in its colour."""
     counts = misses.counts[place].sum(0)
-    for seen, right, _, colour in _OUTCOMES:
+    for seen, right, _, colour in OUTCOMES:
         axes.add_patch(Rectangle((right, 1 - seen), 0.96, 0.94, color=colour, linewidth=0))
         number = counts[seen, right]
         text = f"{number:,}\n{number / misses.n_answers:.1%}"
@@ -150,7 +151,7 @@ def _draw_table(axes: Axes, misses: Misses, place: int) -> None:
 def _draw_positions(axes: Axes, misses: Misses, place: int) -> None:
     """Stack the outcomes at every position."""
     bottom = np.zeros(len(misses.positions))
-    for seen, right, label, colour in _OUTCOMES:
+    for seen, right, label, colour in OUTCOMES:
         share = misses.counts[place, :, seen, right] / misses.n_sequences
         axes.bar(misses.positions, share, 1, bottom, color=colour, label=label, linewidth=0)
         bottom = bottom + share
@@ -178,12 +179,12 @@ def _in_per_cent(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _rows(labels: tuple[str, ...]) -> Iterator[list[int]]:
-    """Break a text into rows of tokens: after 80, and after a line's end."""
+def rows_of_text(labels: tuple[str, ...], columns: int) -> Iterator[list[int]]:
+    """Break a text into rows of tokens: after so many, and after a line's end."""
     row: list[int] = []
     for token, label in enumerate(labels):
         row.append(token)
-        if label == "\n" or len(row) == _COLUMNS:
+        if label == "\n" or len(row) == columns:
             yield row
             row = []
     if row:

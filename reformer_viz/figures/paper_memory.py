@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +16,9 @@ from reformer_viz.figures.memory import (
     SMALL,
     draw_line,
     name_kinds,
+    plot_panels,
+    plotly_curve,
+    plotly_panels,
     quieten,
 )
 from reformer_viz.measure.attention_memory import AttentionMemory
@@ -26,6 +30,8 @@ from reformer_viz.style import INK, MUTED, PALETTE, RC, dress, new_figure
 Term = tuple[str, np.ndarray, str, str]
 
 _MOST_NAMES = 18
+_TITLE = "Most activations at once, beside Tables 1 and 3"
+_DASHES = {"--": "dash", ":": "dot"}
 
 
 def plot_memory_of_paper(memory: Memory) -> Figure:
@@ -36,15 +42,46 @@ def plot_memory_of_paper(memory: Memory) -> Figure:
     many, so compare slopes: on these axes a power law is a straight line.
     """
     figure = new_figure(8.0, 4.8)
-    axes = figure.subplots()
-    for kind, step in memory.steps.items():
-        draw_line(axes, memory, step.activations / MIB, kind)
-    terms = list(_paper_terms(memory))
-    for _, amounts, colour, line in terms:
-        axes.plot(memory.values, amounts, line, color=colour, linewidth=1.3)
-    dress(axes, "Most activations at once, beside Tables 1 and 3", AXES[memory.axis])
-    _scale_in_powers(axes, memory.values, terms)
+    _draw_beside_paper(figure.subplots(), memory)
     name_kinds(figure, memory)
+    return figure
+
+
+def plot_memory_with_paper(memory: Memory) -> Figure:
+    """Draw `plot_memory` with `plot_memory_of_paper` as one more panel."""
+    return plot_panels(memory, _draw_beside_paper)
+
+
+def plotly_memory_with_paper(memory: Memory) -> Any:
+    """Draw `plot_memory_with_paper` with Plotly."""
+    figure = plotly_panels(memory, _TITLE)
+    at = {"row": 1, "col": 4 if memory.timed else 3}
+    for kind, step in memory.steps.items():
+        words = [in_units(n_bytes) for n_bytes in step.activations]
+        curve = plotly_curve(memory, kind, step.activations / MIB, words)
+        figure.add_scatter(**curve, showlegend=False, **at)
+    terms = list(_paper_terms(memory))
+    for name, amounts, colour, line in terms:
+        figure.add_scatter(
+            x=memory.values,
+            y=amounts,
+            name=_in_plain(name),
+            mode="lines",
+            line={"color": MUTED if colour == INK else colour, "width": 1.6, "dash": _DASHES[line]},
+            customdata=[in_units(amount * MIB) for amount in amounts],
+            hovertemplate="%{customdata}",
+            **at,
+        )
+    measured = [step.activations / MIB for step in memory.steps.values()]
+    amounts = np.concatenate([*measured, *(of for _, of, _, _ in terms)])
+    ticks = 4.0 ** np.arange(*(math.floor(math.log(n, 4)) for n in _ends(amounts)))
+    values = memory.values.tolist()
+    figure.update_xaxes(
+        type="log", title={"text": AXES[memory.axis]}, tickvals=values, showgrid=False, **at
+    )
+    ticktext = [in_units(tick * MIB) for tick in ticks]
+    figure.update_yaxes(type="log", tickvals=ticks.tolist(), ticktext=ticktext, **at)
+    figure.update_layout(height=480)
     return figure
 
 
@@ -77,6 +114,27 @@ def plot_attention_memory(memory: AttentionMemory) -> Figure:
         loc="outside lower center", ncols=2, frameon=False, fontsize=SMALL, labelcolor=INK
     )
     return figure
+
+
+def _draw_beside_paper(axes: Axes, memory: Memory) -> None:
+    """Draw the most activations at once over the tables' terms."""
+    for kind, step in memory.steps.items():
+        draw_line(axes, memory, step.activations / MIB, kind)
+    terms = list(_paper_terms(memory))
+    for _, amounts, colour, line in terms:
+        axes.plot(memory.values, amounts, line, color=colour, linewidth=1.3)
+    dress(axes, _TITLE, AXES[memory.axis])
+    _scale_in_powers(axes, memory.values, terms)
+
+
+def _in_plain(formula: str) -> str:
+    """Write a formula without the marks of its type setting."""
+    return formula.translate(str.maketrans("", "", "${}")).replace("\\,", " ")
+
+
+def _ends(amounts: np.ndarray) -> tuple[float, float]:
+    """Return from where to where amounts reach, with a power of four to spare above."""
+    return float(amounts.min()), float(amounts.max()) * 16
 
 
 def _paper_terms(memory: Memory) -> Iterator[Term]:

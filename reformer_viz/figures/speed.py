@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,7 +11,13 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from reformer_viz.measure.memory import in_units
-from reformer_viz.measure.speed import Quantity, SpeedMeasurement, in_quantity, in_rounds
+from reformer_viz.measure.speed import (
+    Quantity,
+    SpeedMeasurement,
+    SpeedReading,
+    in_quantity,
+    in_rounds,
+)
 from reformer_viz.style import (
     INK,
     MUTED,
@@ -116,6 +123,41 @@ def plotly_speed(
         figure.add_scatter(**curve, row=1, col=1)
     for curve in _by_rounds(measurement, values, place, what):
         figure.add_scatter(**curve, showlegend=False, row=1, col=2)
+    _scale_plotly(figure, measurement, values, what, row=1)
+    figure.update_yaxes(title={"text": f"{_QUANTITIES[what]}, {passed}"}, col=1)
+    figure.update_layout(template=plotly_template(), height=460)
+    return figure
+
+
+def add_by_rounds(figure: Any, reading: SpeedReading, row: int, col: int) -> None:
+    """Draw ours for every number of rounds, beside full attention, into a place of a figure."""
+    measurement, what = reading.measurement, reading.what
+    place = measurement.round_of(reading.n_hashes)
+    values = measurement.values(what, reading.backward)
+    for curve in _by_rounds(measurement, values, place, what):
+        figure.add_scatter(**curve, showlegend=False, row=row, col=col)
+    _scale_plotly(figure, measurement, values, what, row=row, col=col)
+    passed = "forward and backward" if reading.backward else "forward"
+    title = f"{_QUANTITIES[what]}, {passed}"
+    figure.update_yaxes(title={"text": title}, row=row, col=col)
+
+
+def draw_by_rounds(axes: Axes, reading: SpeedReading) -> None:
+    """Draw the time of ours for every number of rounds, beside full attention, on its own axes."""
+    measurement = reading.measurement
+    timings = measurement.step if reading.backward else measurement.forward
+    place = measurement.round_of(reading.n_hashes)
+    _draw_rounds(axes, measurement, timings.fastest, place)
+    passed = "Forward and backward" if reading.backward else "Forward"
+    dress(axes, f"{passed}, by rounds", "tokens")
+    _scale(axes, measurement.lengths)
+    _label_seconds(axes)
+
+
+def _scale_plotly(
+    figure: Any, measurement: SpeedMeasurement, values: np.ndarray, what: Quantity | str, **at: int
+) -> None:
+    """Give axes their logarithmic scales, with every length along x."""
     lengths = measurement.lengths
     figure.update_xaxes(
         type="log",
@@ -124,12 +166,9 @@ def plotly_speed(
         ticktext=[_tokens(length) for length in lengths],
         range=np.log10([lengths.min() / 1.3, lengths.max() * 3]).tolist(),
         showgrid=False,
+        **at,
     )
-    title = f"{_QUANTITIES[what]}, {passed}"
-    figure.update_yaxes(type="log", **_plotly_ticks(values[np.isfinite(values)], what))
-    figure.update_yaxes(title={"text": title}, col=1)
-    figure.update_layout(template=plotly_template(), height=460)
-    return figure
+    figure.update_yaxes(type="log", **_plotly_ticks(values[np.isfinite(values)], what), **at)
 
 
 def _everybody(

@@ -131,7 +131,7 @@ def _is_explained(mark: Mark) -> bool:
 
 def _side_by_side(mode: str, gap: Number | None, marks: list[Mark]) -> list[Mark]:
     """Say of bars that share their places where each stands: beside or above the others."""
-    room = 1 - (0.2 if gap is None else gap)
+    room = 1.0 - (0.2 if gap is None else gap)
     placed, tops = [], {}
     for mark in marks:
         trace = mark.trace

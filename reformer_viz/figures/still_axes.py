@@ -3,6 +3,7 @@
 from base64 import b64decode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from html import unescape
 from math import ceil, floor, log10
 from typing import Any
 
@@ -155,10 +156,10 @@ def write(value: Number, form: str | None = None) -> str:
 
 
 def plain(words: object) -> str:
-    """Take the tags out of Plotly's text, but for its line breaks."""
+    """Take the tags out of Plotly's text, but for its line breaks, and read its entities."""
     words = str(words).replace("<br>", "\n").replace("<br/>", "\n")
     parts = words.split("<")
-    return parts[0] + "".join(part.partition(">")[2] for part in parts[1:])
+    return unescape(parts[0] + "".join(part.partition(">")[2] for part in parts[1:]))
 
 
 def _number_or_gap(value: object) -> float:

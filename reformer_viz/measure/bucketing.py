@@ -253,8 +253,7 @@ class Bucketing:
 
     def _of_token(self, round: int, token: int) -> str:
         if not self.real[token]:
-            name = name_in_words(self.labels, token)
-            return f"Token {token:,}{name} is padding: it sees nobody, and nobody sees it."
+            return padding_in_words(self.labels, token)
         return token_in_words(self, self.kinds_for(round, token), round, token)
 
 
@@ -331,6 +330,12 @@ def token_in_words(data, kinds: Int8[np.ndarray, " length"], round: int, token: 
         f"It {sees}, and loses {len(lost):,} of its bucket to the window{listed(lost)}. "
         f"Other rounds see {found:,} of the lost, and {more:,} of other buckets."
     )
+
+
+def padding_in_words(labels: tuple[str, ...] | None, token: int) -> str:
+    """Say that a token is padding."""
+    name = name_in_words(labels, token)
+    return f"Token {token:,}{name} is padding: it sees nobody, and nobody sees it."
 
 
 def name_in_words(labels: tuple[str, ...] | None, token: int) -> str:

@@ -130,9 +130,13 @@ class Memory:
             if kind in self.steps
         ]
         windows, pairs = self.paper.windows[-1], self.paper.all_pairs[-1]
-        return (
+        most = (
             f"At {self.at(-1)} the most activations at once are {', '.join(said)}: it counts one "
-            f"tensor of many. The attention term as printed would be {in_units(windows)} for LSH, "
+            f"tensor of many. "
+        )
+        return (
+            f"{most if said else ''}The attention term of Tables 1 and 3 as printed would be "
+            f"{in_units(windows)} for LSH at {self.at(-1)}, "
             f"against {in_units(pairs)} for all pairs: scores that are computed again are not kept."
         )
 

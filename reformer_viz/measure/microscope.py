@@ -23,6 +23,7 @@ from reformer_viz.measure.bucketing import (
     LOST,
     SEEN,
     name_in_words,
+    padding_in_words,
     pairs_among,
     pairs_seen,
     token_in_words,
@@ -57,19 +58,21 @@ class Weights:
         """The shares as whole numbers of half percents."""
         return np.rint(self.shares * HALF_PERCENTS).astype(np.uint8)
 
-    def of(self, token: int) -> tuple[Int[np.ndarray, " keys"], Float[np.ndarray, " keys"]]:
+    def of(
+        self, token: int | np.integer
+    ) -> tuple[Int[np.ndarray, " keys"], Float[np.ndarray, " keys"]]:
         """Return the keys of a query, and what it gives each."""
         pairs = self._pairs(token)
         return self.keys[pairs], self.shares[pairs]
 
-    def heaviest(self, token: int, most: int) -> list[tuple[int, int]]:
+    def heaviest(self, token: int | np.integer, most: int) -> list[tuple[int, int]]:
         """List a query's heaviest keys with their half percents, at most so many, none of 0."""
         pairs = self._pairs(token)
         keys, halves = self.keys[pairs], self.half_percents[pairs]
         order = np.argsort(-halves.astype(int), kind="stable")[:most]
         return [(int(keys[i]), int(halves[i])) for i in order if halves[i]]
 
-    def _pairs(self, token: int) -> slice:
+    def _pairs(self, token: int | np.integer) -> slice:
         return slice(int(self.starts[token]), int(self.starts[token + 1]))
 
 
@@ -103,6 +106,8 @@ class Microscope:
     qk: Float[np.ndarray, "length d_head"] | None
     """The head's query-keys, or None where the plan is not the model's own."""
     count_repeats: bool
+    padding: Bool[np.ndarray, " length"] | None = None
+    """Which tokens are padding, if any: they see nobody, and nobody sees them."""
 
     @property
     def n_rounds(self) -> int:
@@ -114,6 +119,11 @@ class Microscope:
         """How many tokens there are."""
         return self.buckets.shape[1]
 
+    @property
+    def real(self) -> Bool[np.ndarray, " length"]:
+        """Which tokens are not padding."""
+        return np.ones(self.length, bool) if self.padding is None else ~self.padding
+
     @cached_property
     def weights(self) -> Weights | None:
         """What the head gave every pair, or None where the plan is not the model's own.
@@ -121,6 +131,19 @@ class Microscope:
         This takes a while at great lengths, and is done when it is first asked for.
         """
         return None if self.qk is None else _weigh(self)
+
+    def weights_of(
+        self, token: int
+    ) -> tuple[Int[np.ndarray, " keys"], Float[np.ndarray, " keys"]] | None:
+        """Return what the head gave the keys of one token: its part of `weights`, at once."""
+        if self.qk is None:
+            return None
+        times = self.seen_by(token).sum(0)
+        keys = np.flatnonzero(times)
+        qk = torch.from_numpy(self.qk)[None, None]
+        scores = (keys_from(qk)[0, 0] @ qk[0, 0, token])[keys].double()
+        counted = torch.from_numpy(times[keys]) if self.count_repeats else torch.ones(len(keys))
+        return keys, (scores + counted.double().log()).softmax(0).numpy()
 
     def under(
         self,
@@ -148,7 +171,9 @@ class Microscope:
         if rounds == self.n_rounds and all(getattr(self, name) == x for name, x in rule.items()):
             return self
         plan = plan_chunks(
-            torch.from_numpy(self.buckets[None, None, :rounds]), **{**rule_of(self), **rule}
+            torch.from_numpy(self.buckets[None, None, :rounds]),
+            **{**rule_of(self), **rule},
+            padding=_as_batch(self.padding),
         )
         return replace(self, **_arrays(plan), **rule, qk=None)
 
@@ -219,14 +244,16 @@ class Microscope:
             words = f"{self._overall()} {self._of_round(round)}"
         else:
             self.check_token(token)
-            words = token_in_words(self, self.kinds(round, token), round, token)
+            words = self._of_token(round, token)
         if self.qk is None:
             return f"{words} {_NO_WEIGHTS}"
-        return words if token is None or not weighed else f"{words} {self._heaviest(token)}"
+        silent = token is None or not self.real[token] or not weighed
+        return words if silent else f"{words} {self._heaviest(token)}"
 
     def _allowed(self, token: int) -> Bool[np.ndarray, " length"]:
-        position = np.arange(self.length)
-        return position < token if self.causal else position != token
+        position, real = np.arange(self.length), self.real
+        before = position < token if self.causal else position != token
+        return before & real & real[token]
 
     def _overall(self) -> str:
         reach = self.chunk_length * (self.chunks_before + self.chunks_after)
@@ -235,8 +262,10 @@ class Microscope:
             if self.window == "chunks"
             else f"a sliding window of {count(reach, 'slot')}"
         )
+        padded = int((~self.real).sum())
+        padding = f" ({padded:,} of them padding)" if padded else ""
         return (
-            f"Layer {self.layer}, head {self.head}: {count(self.length, 'token')}, "
+            f"Layer {self.layer}, head {self.head}: {count(self.length, 'token')}{padding}, "
             f"{count(self.n_buckets, 'bucket')}, {count(self.n_rounds, 'round')}, {window}."
         )
 
@@ -244,7 +273,7 @@ class Microscope:
         runs = self.order[round], self.first[round], self.last[round]
         query, key = pairs_seen(*runs, self.causal)
         seen = int((self.buckets[round, query] == self.buckets[round, key]).sum())
-        sizes = np.bincount(self.buckets[round], minlength=self.n_buckets)
+        sizes = np.bincount(self.buckets[round, self.real], minlength=self.n_buckets)
         mates = int(pairs_among(sizes, self.causal).sum())
         across = "" if self.within_bucket else f" It sees {len(query) - seen:,} across buckets."
         return (
@@ -252,6 +281,11 @@ class Microscope:
             f"Of {count(mates, 'pair')} in one bucket, the round sees {seen:,} and loses "
             f"{mates - seen:,} to the window.{across}"
         )
+
+    def _of_token(self, round: int, token: int) -> str:
+        if not self.real[token]:
+            return padding_in_words(self.labels, token)
+        return token_in_words(self, self.kinds(round, token), round, token)
 
     def _heaviest(self, token: int) -> str:
         if self.weights.starts[token] == self.weights.starts[token + 1]:
@@ -283,8 +317,9 @@ class Specimen:
                 f"head must be in 0..{n_heads - 1}, got {head}: the layer has {n_heads}"
             )
         of_head = seen.plan.buckets[:1, head : head + 1].cpu()
+        padding = None if seen.plan.padding is None else seen.plan.padding[:1].cpu()
         return Microscope(
-            **_arrays(plan_chunks(of_head, **rule_of(seen.plan))),
+            **_arrays(plan_chunks(of_head, **rule_of(seen.plan), padding=padding)),
             **rule_of(seen.plan),
             labels=self.labels,
             layer=layer,
@@ -293,6 +328,7 @@ class Specimen:
             layers=self.layers,
             qk=seen.qk[0, head].float().cpu().numpy(),
             count_repeats=self.count_repeats,
+            padding=None if padding is None else padding[0].numpy(),
         )
 
     def _lsh_layer(self, layer: int | None) -> int:
@@ -324,19 +360,21 @@ def measure_microscope(
     layer: int | None = None,
     head: int = 0,
     *,
+    padding: Sequence | np.ndarray | Tensor | None = None,
     decode: Callable[[list[int]], str] | None = None,
 ) -> Microscope:
     """Run a copy of a model on one sequence, and take what one head of one layer did with it.
 
     `tokens` are numbers, or text for a model of bytes. `layer=None` is the first with LSH
     attention. `decode` turns a list of one token into what to call it; without it a byte is called
-    by its character, and any other token by its number. The copy evaluates: no
+    by its character, and any other token by its number. `padding` is True where a token is padding:
+    such a one sees nobody, and nobody sees it. The copy evaluates: no
     dropout, and the rotations that stay the same. The model itself is left as it is.
 
     Raises ValueError for what cannot be looked at: fewer than two tokens, tokens that the model
     does not know, a layer without buckets, activations that are not finite.
     """
-    return take_specimen(copy_of(model), tokens, decode=decode).look(layer, head)
+    return take_specimen(copy_of(model), tokens, padding=padding, decode=decode).look(layer, head)
 
 
 def copy_of(model: ReformerLM, rotations: int = 0) -> ReformerLM:
@@ -358,12 +396,16 @@ def take_specimen(
     model: ReformerLM,
     tokens: str | Sequence[int] | np.ndarray | Tensor,
     *,
+    padding: Sequence | np.ndarray | Tensor | None = None,
     decode: Callable[[list[int]], str] | None = None,
 ) -> Specimen:
     """Run a model as it is on one sequence, and keep what every layer saw."""
-    config = model.config
-    numbers = _as_tokens(tokens, config.vocab_size)
-    trace = model.trace(numbers[None].to(next(model.parameters()).device))
+    config, device = model.config, next(model.parameters()).device
+    numbers = as_tokens(tokens, config.vocab_size)
+    padding = _as_padding(padding, len(numbers))
+    trace = model.trace(
+        numbers[None].to(device), None if padding is None else padding[None].to(device)
+    )
     for layer, seen in enumerate(trace.layers):
         _check_finite(layer, seen)
     return Specimen(
@@ -413,7 +455,7 @@ def _labels(
     return label_bytes(numbers) if vocab_size == N_BYTES else tuple(map(str, numbers))
 
 
-def _as_tokens(
+def as_tokens(
     tokens: str | Sequence[int] | np.ndarray | Tensor, vocab_size: int
 ) -> Int[Tensor, " length"]:
     """Return one sequence of at least two tokens; whether they are known, the model will say."""
@@ -441,6 +483,31 @@ def _as_tokens(
     return numbers
 
 
+def _as_padding(
+    padding: Sequence | np.ndarray | Tensor | None, length: int
+) -> Bool[Tensor, " length"] | None:
+    """Return which tokens are padding; refuse what leaves fewer than two."""
+    if padding is None:
+        return None
+    padding = torch.as_tensor(padding).detach().cpu()
+    if padding.dim() == 2 and len(padding) == 1:
+        padding = padding[0]
+    if padding.dtype != torch.bool or tuple(padding.shape) != (length,):
+        raise ValueError(
+            f"padding must be a True or False for each of {length} tokens, got {padding.dtype} of "
+            f"shape {tuple(padding.shape)}"
+        )
+    if int((~padding).sum()) < 2:
+        raise ValueError(
+            f"a sequence needs at least 2 tokens that are not padding, got {int((~padding).sum())}"
+        )
+    return padding
+
+
+def _as_batch(padding: Bool[np.ndarray, " length"] | None) -> Bool[Tensor, "1 length"] | None:
+    return None if padding is None else torch.from_numpy(padding)[None]
+
+
 def _check_finite(layer: int, seen: LayerTrace) -> None:
     for tensor in (seen.qk, seen.values):
         if tensor is not None and not tensor.isfinite().all():
@@ -464,7 +531,11 @@ def _weigh(microscope: Microscope) -> Weights:
     pairs, times = np.unique(numbers, return_counts=True)
     query, key = np.divmod(pairs, microscope.length)
     qk = torch.from_numpy(microscope.qk)[None, None]
-    plan = plan_chunks(torch.from_numpy(microscope.buckets)[None, None], **rule_of(microscope))
+    plan = plan_chunks(
+        torch.from_numpy(microscope.buckets)[None, None],
+        **rule_of(microscope),
+        padding=_as_batch(microscope.padding),
+    )
     rule = Rule(plan=plan, count_repeats=microscope.count_repeats)
     log_total = fused_log_totals(qk, rule)[0, 0].numpy()
     scores = _scores(qk[0, 0].numpy(), keys_from(qk)[0, 0].numpy(), query, key)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,10 +11,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reformer_core.bucketing import BucketPlan
+from reformer_core.config import AttentionKind
 from reformer_core.models import LayerTrace, ReformerLM, Trace
 from reformer_core.tasks import Duplicate, Task
 from reformer_viz.measure.recall import attend_to_found, look_at_all
-from reformer_viz.measure.rounds import hashing_layers, with_attention
+from reformer_viz.measure.rounds import with_attention
 from reformer_viz.measure.words import count
 
 # How many tokens a model reads at once.
@@ -30,23 +31,53 @@ class Misses:
     """Whether each answer's needed key was seen, against whether the answer was right.
 
     Position t of the second half must say what follows it, and that stands at `needed`: half a
-    sequence back, and one on. *Seen* means by a head of an LSH layer in some round.
+    sequence back, and one on. *Seen* means by a head of a layer that hashes, in some round.
     """
 
     n_hashes: Int[np.ndarray, " rounds"]
+    tokens: Int[np.ndarray, "sequences length"]
+    sequences: Int[np.ndarray, " sequences"]
+    """Which of the held-out sequences these are."""
     positions: Int[np.ndarray, " positions"]
     """Where answers are given."""
     needed: Int[np.ndarray, " positions"]
     """Where the right answer stands."""
-    by_heads: Int[np.ndarray, "rounds positions heads_that_saw wrong_or_right"]
-    """How many answers: `by_heads[r, p, h, 1]` had their key seen by h heads, and were right. The
-    heads of all LSH layers are counted together."""
-    right_in_full: Int[np.ndarray, " positions"]
-    """How many answers are right when every LSH layer attends to all, with the same weights."""
-    n_sequences: int
+    heads: Int[np.ndarray, "rounds sequences positions"]
+    """How many heads saw the needed key. Those of all layers that hash are counted together."""
+    said: Int[np.ndarray, "rounds sequences positions"]
+    """The answers: the likeliest next token."""
+    said_in_full: Int[np.ndarray, "sequences positions"]
+    """The answers when every layer that hashes attends to all, with the same weights."""
+    n_heads: int
+    """How many heads there are in the layers that hash."""
     vocab_size: int
     trained_with: int
     """The number of rounds that the model itself has."""
+    layer: int | None = None
+    """The only layer that hashed while other LSH layers attended to all; None: all of them did."""
+
+    @property
+    def wanted(self) -> Int[np.ndarray, "sequences positions"]:
+        """The right answers."""
+        return self.tokens[:, self.positions + 1]
+
+    @property
+    def right(self) -> Bool[np.ndarray, "rounds sequences positions"]:
+        """Which answers are right."""
+        return self.said == self.wanted
+
+    @property
+    def right_in_full(self) -> Int[np.ndarray, " positions"]:
+        """How many answers full attention gets right."""
+        return (self.said_in_full == self.wanted).sum(0)
+
+    @cached_property
+    def by_heads(self) -> Int[np.ndarray, "rounds positions heads_that_saw wrong_or_right"]:
+        """How many answers: `[r, p, h, 1]` had their key seen by h heads, and were right."""
+        counts = np.zeros((len(self.n_hashes), len(self.positions), self.n_heads + 1, 2), np.int64)
+        round, _, position = np.indices(self.heads.shape)
+        np.add.at(counts, (round, position, self.heads, self.right.astype(int)), 1)
+        return counts
 
     @cached_property
     def counts(self) -> Int[np.ndarray, "rounds positions missed_or_seen wrong_or_right"]:
@@ -85,6 +116,24 @@ class Misses:
         """How many answers were given with each number of rounds."""
         return self.n_sequences * len(self.positions)
 
+    @property
+    def n_sequences(self) -> int:
+        """How many sequences were read."""
+        return len(self.sequences)
+
+    def of(self, sequence: int) -> "Misses":
+        """Return the same of one sequence alone."""
+        if not 0 <= sequence < self.n_sequences:
+            raise ValueError(
+                f"sequence must be in 0..{self.n_sequences - 1}, got {sequence}: so many were read"
+            )
+        one = slice(sequence, sequence + 1)
+        return replace(
+            self,
+            **{name: getattr(self, name)[one] for name in ("tokens", "sequences", "said_in_full")},
+            **{name: getattr(self, name)[:, one] for name in ("heads", "said")},
+        )
+
     def place_of(self, n_hashes: int | None) -> int:
         """Return where a number of rounds stands in the arrays; None is the model's own."""
         return _place_of(n_hashes, self.n_hashes, self.trained_with)
@@ -100,12 +149,34 @@ class Misses:
             else "There are no others."
         )
         return (
-            f"{self.n_sequences:,} sequences, {len(self.positions):,} answers each, with "
-            f"{count(place + 1, 'round')}: a head saw the needed key of {self.seen[place]:.1%} of "
-            f"the answers, and {_share(right, right + failed)} of these are right. {others} "
+            f"{self._answers()} with {count(place + 1, 'round')}{_where(self.layer)}: a head saw "
+            f"the needed key of {self.seen[place]:.1%} of the answers, and "
+            f"{_share(right, right + failed)} of these are right. {others} "
             f"Right of all: {self.accuracy[place]:.1%}. Full "
             f"attention with the same weights: {self.accuracy_in_full:.1%}."
         )
+
+    def describe_answer(self, position: int, n_hashes: int | None = None) -> str:
+        """Say of one position of one sequence what it needed, who saw that, and what it said."""
+        place, at = self.place_of(n_hashes), position - int(self.positions[0])
+        if not 0 <= at < len(self.positions) or self.n_sequences != 1:
+            raise ValueError(
+                f"position must be in {self.positions[0]}..{self.positions[-1]} of one sequence, "
+                f"got {position} of {count(self.n_sequences, 'sequence')}: take one with of()"
+            )
+        wanted, said = self.wanted[0, at], self.said[place, 0, at]
+        verdict = "right" if said == wanted else f"wrong, it is {wanted}"
+        return (
+            f"Position {position:,} needs token {self.needed[at]:,}: "
+            f"{self.heads[place, 0, at]} of {count(self.n_heads, 'head')} saw it. "
+            f"It said {said}: {verdict}."
+        )
+
+    def _answers(self) -> str:
+        """Name the answers."""
+        if self.n_sequences == 1:
+            return f"Sequence {self.sequences[0]:,}, {count(len(self.positions), 'answer')},"
+        return f"{self.n_sequences:,} sequences, {len(self.positions):,} answers each,"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -125,6 +196,8 @@ class MissCost:
     labels: tuple[str, ...]
     """What to call the tokens, the first included."""
     trained_with: int
+    layer: int | None = None
+    """The only layer that hashed while other LSH layers attended to all; None: all of them did."""
 
     @property
     def cost(self) -> Float[np.ndarray, "rounds predicted"]:
@@ -152,10 +225,11 @@ class MissCost:
         worst = int(cost.argmax())
         return (
             f"{self.length:,} tokens. Full attention needs {self.loss_in_full.mean():.2f} bits a "
-            f"token; hashing with {count(place + 1, 'round')} and the same weights costs "
-            f"{cost.mean():+.2f}. {int(much.sum()):,} predictions missed at least half of full "
-            f"attention's weight: {_mean(cost[much])} each; the others: {_mean(cost[~much])}. The "
-            f"dearest token is {worst + 1:,}, “{self.labels[worst + 1]}”: {cost[worst]:+.2f}."
+            f"token; hashing with {count(place + 1, 'round')}{_where(self.layer)} and the same "
+            f"weights costs {cost.mean():+.2f}. {int(much.sum()):,} predictions missed at least "
+            f"half of full attention's weight: {_mean(cost[much])} each; the others: "
+            f"{_mean(cost[~much])}. The dearest token is {worst + 1:,}, "
+            f"“{self.labels[worst + 1]}”: {cost[worst]:+.2f}."
         )
 
     def describe_token(self, token: int, n_hashes: int | None = None) -> str:
@@ -173,6 +247,21 @@ class MissCost:
         )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MissReading:
+    """Answers or costs with one number of rounds; refuses one that was not measured."""
+
+    of: Misses | MissCost
+    n_hashes: int
+
+    def __post_init__(self):
+        self.of.place_of(self.n_hashes)
+
+    def describe(self) -> str:
+        """Say what seen and missed keys led to."""
+        return self.of.describe(self.n_hashes)
+
+
 @torch.no_grad()
 def measure_misses(
     model: ReformerLM,
@@ -180,43 +269,48 @@ def measure_misses(
     *,
     max_hashes: int | None = None,
     n_sequences: int | None = None,
+    layer: int | None = None,
 ) -> Misses:
     """Let a model copy held-out sequences with 1, 2, ... rounds; see which keys it had seen.
 
     `max_hashes=None` stops at the model's own number of rounds; n rounds are the first n of those,
-    and more are drawn anew. `n_sequences=None` takes all that are held out. Works on a copy in
+    and more are drawn anew. `n_sequences=None` takes all that are held out. With `layer` only that
+    layer hashes, and other LSH layers attend to all: the misses are its own. Works on copies in
     evaluation mode: the model is only read.
 
-    Raises ValueError for another task, and for a model without LSH layers.
+    Raises ValueError for another task, for a model without LSH layers or a layer that is none, and
+    for activations that are not finite.
     """
     if not isinstance(task, Duplicate):
         raise ValueError(
             f"task must be Duplicate, where the needed key is known, got {type(task).__name__}: "
             f"for a text use measure_miss_cost"
         )
-    rounds = _rounds_of(model, max_hashes)
+    rounds, kinds = _rounds_of(model, max_hashes), _kinds(model, layer)
     tokens = torch.cat([batch.tokens for batch in task.held_out(64)])[:n_sequences]
     if not len(tokens):
         raise ValueError(f"n_sequences must be at least 1, got {n_sequences}")
     half = task.length // 2
     positions = torch.arange(half, task.length - 1)
     needed = positions - (half - 1)
-    by_heads = np.stack(
-        [_count_answers(with_attention(model, int(n)), tokens, positions, needed) for n in rounds]
-    )
-    full = with_attention(model, None)
+    answers = [
+        _answer(with_attention(model, int(n), kinds), tokens, positions, needed) for n in rounds
+    ]
+    heads, said = (np.stack(parts) for parts in zip(*answers, strict=True))
+    full = with_attention(model, None, kinds)
     return Misses(
         n_hashes=rounds,
+        tokens=tokens.numpy(),
+        sequences=np.arange(len(tokens)),
         positions=positions.numpy(),
         needed=needed.numpy(),
-        by_heads=by_heads,
-        right_in_full=sum(
-            _right(trace, batch, positions).sum(0).cpu().numpy()
-            for batch, trace in _read(full, tokens)
-        ),
-        n_sequences=len(tokens),
+        heads=heads,
+        said=said,
+        said_in_full=np.concatenate([_said(trace, positions) for _, trace in _read(full, tokens)]),
+        n_heads=kinds.count("lsh") * model.config.n_heads,
         vocab_size=task.vocab_size,
         trained_with=model.config.n_hashes,
+        layer=layer,
     )
 
 
@@ -227,13 +321,15 @@ def measure_miss_cost(
     *,
     max_hashes: int | None = None,
     labels: Sequence[str] | None = None,
+    layer: int | None = None,
 ) -> MissCost:
     """Measure every token's loss with 1, 2, ... rounds, and with full attention in their place.
 
-    `tokens` is one sequence. Rounds are those of `measure_misses`. `labels` names the tokens; None
-    reads a vocabulary of 256 as bytes. Full attention builds length x length.
+    `tokens` is one sequence. Rounds and `layer` are those of `measure_misses`. `labels` names the
+    tokens; None reads a vocabulary of 256 as bytes. Full attention builds length x length.
 
-    Raises ValueError for several sequences, less than two tokens, or a model without LSH layers.
+    Raises ValueError for several sequences, less than two tokens, a model without LSH layers or a
+    layer that is none, and for activations that are not finite.
     """
     tokens = tokens if tokens.dim() == 2 else tokens[None]
     if tokens.shape[0] != 1 or tokens.shape[1] < 2:
@@ -246,9 +342,10 @@ def measure_miss_cost(
         raise ValueError(
             f"labels must name every token, got {len(labels)} for {tokens.shape[1]} tokens"
         )
-    rounds = _rounds_of(model, max_hashes)
-    ((_, full),) = _read(with_attention(model, None), tokens)
-    traces = [trace for n in rounds for _, trace in _read(with_attention(model, int(n)), tokens)]
+    rounds, kinds = _rounds_of(model, max_hashes), _kinds(model, layer)
+    ((_, full),) = _read(with_attention(model, None, kinds), tokens)
+    hashing = (with_attention(model, int(n), kinds) for n in rounds)
+    traces = [trace for with_rounds in hashing for _, trace in _read(with_rounds, tokens)]
     return MissCost(
         n_hashes=rounds,
         loss_in_full=_bits(full, tokens),
@@ -256,51 +353,62 @@ def measure_miss_cost(
         mass_missed=np.array([_mass_missed(trace) for trace in traces]),
         labels=tuple(labels),
         trained_with=model.config.n_hashes,
+        layer=layer,
     )
 
 
 def _rounds_of(model: ReformerLM, max_hashes: int | None) -> Int[np.ndarray, " rounds"]:
-    """Return the numbers of rounds to measure; refuse a model that does not hash."""
-    config = model.config
-    kinds = [config.attention_of(layer) for layer in range(config.n_layers)]
-    if "lsh" not in kinds:
-        raise ValueError(f"the model must have an LSH layer to miss keys, got layers {kinds}")
-    max_hashes = config.n_hashes if max_hashes is None else max_hashes
+    """Return the numbers of rounds to measure."""
+    max_hashes = model.config.n_hashes if max_hashes is None else max_hashes
     if max_hashes < 1:
         raise ValueError(f"max_hashes must be at least 1, got {max_hashes}")
     return np.arange(1, max_hashes + 1)
+
+
+def _kinds(model: ReformerLM, layer: int | None) -> tuple[AttentionKind, ...]:
+    """Return every layer's attention when all LSH layers hash, or one of them alone."""
+    kinds = [model.config.attention_of(at) for at in range(model.config.n_layers)]
+    lsh = [at for at, kind in enumerate(kinds) if kind == "lsh"]
+    if not lsh:
+        raise ValueError(f"the model must have an LSH layer to miss keys, got layers {kinds}")
+    if layer is not None and layer not in lsh:
+        raise ValueError(f"layer must be one of {lsh}, which have LSH attention, got {layer}")
+    return tuple(
+        "full" if at in lsh and layer not in (None, at) else kind for at, kind in enumerate(kinds)
+    )
 
 
 def _read(model: ReformerLM, tokens: Tensor) -> Iterator[tuple[Tensor, Trace]]:
     """Let a model read sequences, as many at once as there is room for."""
     for batch in tokens.split(max(1, _TOKENS_AT_ONCE // tokens.shape[1])):
         batch = batch.to(model.head.weight.device)
-        yield batch, model.trace(batch)
+        trace = model.trace(batch)
+        if not trace.logits.isfinite().all():
+            model(batch)  # says which layer it is, if it is one
+            raise ValueError(
+                "logits must be finite, got NaN or infinity: look at the weights of the head"
+            )
+        yield batch, trace
 
 
-def _count_answers(
+def _answer(
     model: ReformerLM,
     tokens: Int[Tensor, "sequences length"],
     positions: Int[Tensor, " positions"],
     needed: Int[Tensor, " positions"],
-) -> Int[np.ndarray, "positions heads_that_saw 2"]:
-    """Count answers by how many heads saw their key, and whether they are right."""
-    n_heads = model.config.n_heads * len(list(hashing_layers(model)))
-    counts = np.zeros((len(positions), n_heads + 1, 2), dtype=np.int64)
-    for batch, trace in _read(model, tokens):
+) -> tuple[Int[np.ndarray, "sequences positions"], Int[np.ndarray, "sequences positions"]]:
+    """Return how many heads saw each answer's key, and the answers."""
+    heads, said = [], []
+    for _, trace in _read(model, tokens):
         plans = [layer.plan for layer in trace.layers if layer.plan is not None]
-        heads = sum(_heads_that_see(plan, positions, needed) for plan in plans)
-        right = _right(trace, batch, positions)
-        place = torch.arange(len(positions), device=heads.device).expand(heads.shape)
-        np.add.at(counts, tuple(part.cpu().numpy() for part in (place, heads, right.long())), 1)
-    return counts
+        heads.append(sum(_heads_that_see(plan, positions, needed) for plan in plans).cpu().numpy())
+        said.append(_said(trace, positions))
+    return np.concatenate(heads), np.concatenate(said)
 
 
-def _right(
-    trace: Trace, tokens: Int[Tensor, "batch length"], positions: Int[Tensor, " positions"]
-) -> Bool[Tensor, "batch positions"]:
-    """Say whether the likeliest next token is the right one."""
-    return trace.logits[:, positions].argmax(-1) == tokens[:, positions + 1]
+def _said(trace: Trace, positions: Int[Tensor, " positions"]) -> Int[np.ndarray, "batch positions"]:
+    """Return the likeliest next token at some positions."""
+    return trace.logits[:, positions].argmax(-1).cpu().numpy()
 
 
 def _heads_that_see(
@@ -358,6 +466,10 @@ def _name(token: int, vocab_size: int) -> str:
         if character.isascii() and (character.isprintable() or token == 10)
         else (f"\\x{token:02x}")
     )
+
+
+def _where(layer: int | None) -> str:
+    return "" if layer is None else f" in layer {layer} alone"
 
 
 def _share(part: int | np.integer, whole: int | np.integer) -> str:

@@ -69,6 +69,8 @@ class Recall:
     causal: bool
     window: Window
     label: str
+    n_padded: int = 0
+    """How many tokens of the batch are padding, which is neither a query nor a key."""
 
     def curve(self, name: str, setting: int = 0) -> Curve:
         """Return the mean and the spread of one of the quantities above, by its name."""
@@ -93,9 +95,10 @@ class Recall:
         """Say in a few sentences what few and many rounds find, in every setting or in one."""
         _, seeds, heads, _ = self.found.shape
         chosen = range(len(self.settings)) if setting is None else [setting]
+        padding = f" ({self.n_padded:,} of the batch are padding)" if self.n_padded else ""
         return " ".join(
             [
-                f"{self.label + ': ' if self.label else ''}{self.length:,} tokens; heads: "
+                f"{self.label + ': ' if self.label else ''}{self.length:,} tokens{padding}; heads: "
                 f"{heads:,}, draws of rotations: {seeds:,}. A query's {self.top_k:,} top keys hold "
                 f"{self.top_mass.mean():.0%} of full attention's weight.",
                 *map(self._of_setting, chosen),
@@ -146,6 +149,7 @@ class FullLook:
     out: Float[Tensor, "batch heads length d_value"] | None
     top_k: int
     causal: bool
+    padding: Bool[Tensor, "batch length"] | None = None
 
     @property
     def top_mass(self) -> Float[np.ndarray, " heads_of_batch"]:
@@ -162,7 +166,11 @@ class FullLook:
 
     def mean(self, per_query: Float[Tensor, "batch heads length"]) -> np.ndarray:
         """Average over the queries that have a key."""
-        return per_query[:, :, int(self.causal) :].mean(-1).flatten().double().cpu().numpy()
+        if self.padding is None:
+            return per_query[:, :, int(self.causal) :].mean(-1).flatten().double().cpu().numpy()
+        rows = zip(per_query, ~self.padding.to(per_query.device), strict=True)
+        means = [row[:, real][:, int(self.causal) :].mean(-1) for row, real in rows]
+        return torch.cat(means).double().cpu().numpy()
 
     def share(self, chosen: Bool[Tensor, "batch heads length top_k"]) -> np.ndarray:
         """Return which share of a query's top keys is chosen, on average."""
@@ -180,6 +188,7 @@ def measure_recall(
     top_k: int = 16,
     seeds: Iterable[int] = (0, 1, 2),
     causal: bool = True,
+    padding: Tensor | np.ndarray | None = None,
     label: str = "",
     **rule,
 ) -> Recall:
@@ -189,12 +198,14 @@ def measure_recall(
     without values the output's error is not measured. Every number of a *list* of bucket counts is
     tried with every chunk length; a tuple is one count, in factors. `seeds` draw the rotations, of
     which n rounds use the first n. `rule` is the rest of `plan_chunks`'s: window, chunks_before,
-    chunks_after (0 when causal, else 1), within_bucket. `label` names the vectors.
+    chunks_after (0 when causal, else 1), within_bucket. `padding`, "batch length" or "length", is
+    True where a token is padding: such a one is neither a query nor a key. `label` names the
+    vectors.
 
     Reads copies and draws from generators of its own; memory grows with the length alone. Raises
-    ValueError for vectors that are not finite, or fewer than two of them.
+    ValueError for vectors that are not finite, or fewer than two of them that are not padding.
     """
-    full = look_at_all(qk, values, top_k=top_k, causal=causal)
+    full = look_at_all(qk, values, top_k=top_k, causal=causal, padding=padding)
     counts = n_buckets if isinstance(n_buckets, list) else [n_buckets]
     lengths = [chunk_length] if isinstance(chunk_length, int) else list(chunk_length)
     settings = [Setting(buckets, length) for buckets in counts for length in lengths]
@@ -209,10 +220,12 @@ def look_at_all(
     *,
     top_k: int = 16,
     causal: bool = True,
+    padding: Tensor | np.ndarray | None = None,
 ) -> FullLook:
     """Attend to everybody, a block of queries at a time, and keep each query's top keys.
 
-    Same semantics as `full_attention`: unit keys, oneself only when alone. Takes time as length x
+    Same semantics as `full_attention`: unit keys, oneself only when alone, nothing for padding.
+    Takes time as length x
     length, so that an explorer does it once for many settings.
     """
     qk = _batched("qk", qk)
@@ -227,10 +240,11 @@ def look_at_all(
     batch, heads, length, _ = qk.shape
     if length < 2:
         raise ValueError(f"recall needs at least 2 tokens, got {length}: one has no key to find")
+    padding = None if padding is None else _checked(padding, qk)
     rows = max(1, _SCORES_AT_ONCE // (batch * heads * length))
     keys = keys_from(qk)
     blocks = [
-        _look(qk, keys, values, slice(start, start + rows), min(top_k, length - 1), causal)
+        _look(qk, keys, values, slice(start, start + rows), min(top_k, length - 1), causal, padding)
         for start in range(0, length, rows)
     ]
     best, where, log_total, *out = (torch.cat(parts, dim=2) for parts in zip(*blocks, strict=True))
@@ -248,6 +262,7 @@ def look_at_all(
         out=out[0] if out else None,
         top_k=top_k,
         causal=causal,
+        padding=padding,
     )
 
 
@@ -278,6 +293,26 @@ def _batched(name: str, vectors: Tensor | np.ndarray) -> Float[Tensor, "batch he
     return vectors
 
 
+def _checked(
+    padding: Tensor | np.ndarray, qk: Float[Tensor, "batch heads length d_head"]
+) -> Bool[Tensor, "batch length"]:
+    """Return which tokens are padding, on qk's device; refuse what leaves nothing to find."""
+    padding = torch.as_tensor(padding).detach().to(qk.device, copy=True)
+    padding = padding if padding.dim() == 2 else padding[None]
+    if padding.dtype != torch.bool or padding.shape != qk.shape[::2]:
+        raise ValueError(
+            f"padding must be True or False for each of {tuple(qk.shape[::2])} tokens, got "
+            f"{padding.dtype} of shape {tuple(padding.shape)}"
+        )
+    real = (~padding).sum(-1)
+    if real.min() < 2:
+        raise ValueError(
+            f"recall needs at least 2 tokens that are not padding, got {int(real.min())} in "
+            f"sequence {int(real.argmin())}"
+        )
+    return padding
+
+
 def _look(
     qk: Float[Tensor, "batch heads length d_head"],
     keys: Float[Tensor, "batch heads length d_head"],
@@ -285,19 +320,26 @@ def _look(
     block: slice,
     top_k: int,
     causal: bool,
+    padding: Bool[Tensor, "batch length"] | None,
 ) -> tuple[Tensor, ...]:
     """Attend from a block of queries: top scores, whose they are, log_total, and the output."""
     scores = qk[:, :, block] @ keys.mT
     position = torch.arange(qk.shape[2], device=qk.device)
     query = position[block, None]
     scores.masked_fill_(position >= query if causal else position == query, -torch.inf)
+    if padding is not None:
+        nobody = padding[:, None, block, None] | padding[:, None, None]
+        scores.masked_fill_(nobody, -torch.inf)
     best = scores.topk(top_k)
     log_total = scores.logsumexp(-1)
     if values is None:
         return *best, log_total
     weights = (scores - log_total[..., None]).exp()
     alone = log_total[..., None] == -torch.inf
-    return *best, log_total, torch.where(alone, values[:, :, block], weights.nan_to_num() @ values)
+    out = torch.where(alone, values[:, :, block], weights.nan_to_num() @ values)
+    if padding is not None:
+        out = out.masked_fill(padding[:, None, block, None], 0)
+    return *best, log_total, out
 
 
 @torch.no_grad()
@@ -314,7 +356,12 @@ def compare(
     settings, seeds, rounds = tuple(settings), tuple(seeds), np.array(n_hashes)
     if not settings or not seeds:
         raise ValueError(f"give at least one setting and one seed, got {settings} and {seeds}")
-    rule = {"causal": full.causal, "chunks_after": int(not full.causal), **rule}
+    rule = {
+        "causal": full.causal,
+        "chunks_after": int(not full.causal),
+        "padding": full.padding,
+        **rule,
+    }
     runs = [
         [
             _compare_once(full, _plan(full, setting, int(rounds[-1]), seed, rule), rounds)
@@ -339,6 +386,7 @@ def compare(
         causal=full.causal,
         window=rule.get("window", "chunks"),
         label=label,
+        n_padded=0 if full.padding is None else int(full.padding.sum()),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from reformer_core.config import AttentionKind
 from reformer_core.hashing import EVALUATION, draw_rotations, hash_generator
 from reformer_core.layers import LSHSelfAttention
 from reformer_core.models import ReformerLM
@@ -19,13 +20,16 @@ def with_config(model: ReformerLM, **changes) -> ReformerLM:
     return copied.to(model.head.weight.device).eval()
 
 
-def with_attention(model: ReformerLM, n_hashes: int | None) -> ReformerLM:
+def with_attention(
+    model: ReformerLM, n_hashes: int | None, pattern: tuple[AttentionKind, ...] | None = None
+) -> ReformerLM:
     """Copy a model whose LSH layers hash in so many rounds, or attend to all pairs (None).
 
     Where there is no LSH layer the full ones hash: they have the same weights. Rounds are the first
-    of the model's own, and beyond those more are drawn.
+    of the model's own, and beyond those more are drawn. `pattern` says which layers are LSH layers,
+    full or local, in place of the model's config.
     """
-    pattern = model.config.attention
+    pattern = model.config.attention if pattern is None else pattern
     if n_hashes is None:
         return with_config(model, attention=_replaced(pattern, "lsh", "full"))
     if "lsh" not in pattern:

@@ -346,7 +346,7 @@ def measure_speed(
         n_hashes=np.array(n_hashes),
         forward=forward,
         step=step,
-        machine=_machine(device),
+        machine=machine_name(device),
         date="",
     )
 
@@ -411,9 +411,9 @@ def _timings(seconds: Float[np.ndarray, "repeats contestants rounds lengths"]) -
     )
 
 
-def _machine(device: str) -> str:
+def machine_name(device: str) -> str:
     """Describe this machine."""
-    if device == "cuda":
+    if device.startswith("cuda"):
         return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
     return f"this machine's CPU, {threads} thread{'s' * (threads > 1)}"

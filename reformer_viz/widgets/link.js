@@ -79,6 +79,10 @@ export default {
         speaker = null;
         model.save_changes();
       };
+      page.asked = question => {
+        model.set('question', question);
+        model.save_changes();
+      };
       page.scene = number => {
         model.set('scene', number);
         model.save_changes();
@@ -134,7 +138,7 @@ export default {
       for (const [root, views] of joined) {
         views.forEach(view => view.remove());
         root.dataset.link = 'off';
-        root.__rx.moved = null;
+        root.__rx.moved = root.__rx.asked = null;
         root.__rx.alone();
       }
       joined.clear();
@@ -152,6 +156,7 @@ export default {
     model.on('change:data', pushData);
     model.on('change:place', pushPlace);
     model.on('change:late', () => pages().forEach(page => page.arrive?.(model.get('late'))));
+    model.on('change:answer', () => pages().forEach(page => page.answer?.(model.get('answer'))));
     model.on('change:settled', () => { pushData(); pushPlace(); });
     scan();
     return leave;

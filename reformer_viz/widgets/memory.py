@@ -9,7 +9,7 @@ from ipywidgets import IntSlider, Widget
 from matplotlib.figure import Figure
 
 from reformer_core.config import ReformerConfig
-from reformer_viz.figures.memory import plot_memory, plotly_memory
+from reformer_viz.figures.paper_memory import plot_memory_with_paper, plotly_memory_with_paper
 from reformer_viz.figures.reconstruction import plot_reconstruction, plotly_reconstruction
 from reformer_viz.figures.step_film import plot_step_film, plotly_step_film
 from reformer_viz.measure.memory import Axis, Memory, measure_memory
@@ -35,7 +35,7 @@ MOST_OPERATIONS = 12_288
 
 _DRAWINGS = {
     StepFilms: (plot_step_film, plotly_step_film),
-    Memory: (plot_memory, plotly_memory),
+    Memory: (plot_memory_with_paper, plotly_memory_with_paper),
     Reconstruction: (plot_reconstruction, plotly_reconstruction),
 }
 _SHOWN = [
@@ -147,7 +147,9 @@ class MemoryView:
     title = "What a training step keeps"
 
     def describe(self, data: StepFilms | Memory | Reconstruction, place: Mapping) -> str:
-        """Say what is shown."""
+        """Say what is shown; of curves, also what the paper counts."""
+        if isinstance(data, Memory):
+            return f"{data.describe()} {data.describe_paper()}"
         return data.describe()
 
     def plotly(self, data: StepFilms | Memory | Reconstruction, place: Mapping) -> Any:

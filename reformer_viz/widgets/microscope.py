@@ -16,6 +16,7 @@ from reformer_viz import style
 from reformer_viz.figures.microscope import plot_microscope
 from reformer_viz.figures.microscope_svg import draw_svg
 from reformer_viz.measure.microscope import (
+    HALF_PERCENTS,
     N_BYTES,
     Microscope,
     Specimen,
@@ -46,6 +47,7 @@ def explore_model(
     rotations: int = 0,
     encode: Callable[[str], Sequence[int] | Tensor] | None = None,
     decode: Callable[[list[int]], str] | None = None,
+    padding: Sequence | np.ndarray | Tensor | None = None,
     place: Mapping | None = None,
 ) -> Panel:
     """Look at what a model's LSH attention does with a sequence: who sees whom, with what weight.
@@ -57,7 +59,8 @@ def explore_model(
 
     A copy of the model is looked at, as it is now and evaluating, so that one may go on training.
     `tokens` are numbers, or text for a model of bytes; other models take text when `encode` turns
-    it into numbers. `decode` says what to call a list of one token. `rotations` are evaluation's,
+    it into numbers. `decode` says what to call a list of one token. `padding` is True where one of
+    `tokens` is padding; a text that is typed has none. `rotations` are evaluation's,
     0, or those of a step of training. `place` is where the reader stands. What cannot be shown is
     a sentence in the picture's place.
     """
@@ -70,11 +73,11 @@ def explore_model(
 
     @lru_cache(maxsize=4)
     def specimen(typed: str | None, rotations: int) -> Specimen:
-        given = tokens if typed == text else typed
+        given, padded = (tokens, padding) if typed == text else (typed, None)
         if isinstance(given, str) and encode is not None:
             given = encode(given)
         _check_length(given)
-        return take_specimen(rotated(rotations), given, decode=decode)
+        return take_specimen(rotated(rotations), given, padding=padded, decode=decode)
 
     def measure(
         *, layer: int | None, head: int, rotations: int, text: str | None = None
@@ -88,7 +91,13 @@ def explore_model(
         {"round": 0, "token": None, **_AS_THE_MODEL, **(place or {})},
         _ModelCall(
             explore_model,
-            {"model": model, "tokens": tokens, "encode": encode, "decode": decode},
+            {
+                "model": model,
+                "tokens": tokens,
+                "encode": encode,
+                "decode": decode,
+                "padding": padding,
+            },
             text,
         ),
     )
@@ -119,6 +128,7 @@ class MicroscopeView:
         return {
             "buckets": data.buckets.tolist(),
             **rule_of(data),
+            "padding": None if data.padding is None else data.padding.astype(int).tolist(),
             "layer": data.layer,
             "head": data.head,
             "labels": data.labels,
@@ -132,7 +142,13 @@ class MicroscopeView:
     def ship_late(self, data: Microscope) -> dict:
         """Return the heaviest weights of every query, packed: half percents, a byte each."""
         most = max(1, min(_MOST_OF_A_QUERY, _MOST_WEIGHTS // data.length))
-        return _packed(data.weights, most)
+        return {**_packed(data.weights, most), "most": most}
+
+    def answer(self, data: Microscope, token: int) -> dict:
+        """Return all weights of one query, of which a page of a long text holds only some."""
+        keys, shares = data.weights_of(token)
+        alone = Weights(starts=np.array([0, len(keys)]), keys=keys, shares=shares)
+        return {"weights": alone.heaviest(0, HALF_PERCENTS)}
 
     def describe(self, data: Microscope, place: Mapping) -> str:
         """Say what the round does, or what it does with the chosen token."""

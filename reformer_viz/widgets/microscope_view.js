@@ -4,7 +4,7 @@
 // the model itself made, and name the version of the data that they belong to.
 
 import {
-  dial, eachSeen, make, many, nameOf, num, openPage, painter, planRound, tokenInWords,
+  dial, eachSeen, make, many, nameOf, num, openPage, paddingInWords, painter, planRound, tokenInWords,
   ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
 } from './plan_view.js';
 
@@ -41,7 +41,8 @@ export function ruleOf(data, place) {
 // What a round makes of every key for one query, and which round shows it first.
 export function rowOf(plans, rule, round, token) {
   const buckets = rule.buckets[round], n = buckets.length, kinds = new Uint8Array(n);
-  const may = j => (rule.causal ? j < token : j !== token), by = new Int16Array(n).fill(-1);
+  const real = i => !rule.padding?.[i], by = new Int16Array(n).fill(-1);
+  const may = j => (rule.causal ? j < token : j !== token) && real(j) && real(token);
   for (let j = 0; j < n; j++) if (buckets[j] === buckets[token] && may(j)) kinds[j] = LOST;
   plans.forEach(({ order, slot, first, last }, r) => {
     for (let s = slot[token], t = first[s]; t <= last[s]; t++) {
@@ -64,28 +65,35 @@ export function unpack({ version, counts, keys, halves, most }) {
 }
 
 const weightsOf = (weights, token) => {
+  if (weights.answer?.token === token) return weights.answer.found;
   const found = new Map();
   for (let at = weights.starts[token]; at < weights.starts[token + 1]; at++)
     found.set(weights.keys[at], weights.halves[at]);
   return found; // heaviest first
 };
 
+// Whether there may be more weights of a token than a page of a long text holds.
+const isCut = ({ starts, most, answer }, token) =>
+  token !== null && answer?.token !== token && starts[token + 1] - starts[token] === most;
+
 // ---- In words: the same sentences as Microscope.describe -----------------------------------------
 
 const percent = halves => `${(halves / 2).toFixed(1)} %`;
 
 export function describeMicroscope({ rule, plans, row, weights, place }) {
-  const { round, token } = place, own = isOwn(place);
+  const { round, token } = place, own = isOwn(place), padded = !!rule.padding?.[token];
   const words = token === null
     ? `${allInWords(rule)} ${roundInWords(rule, plans[round], round)}`
-    : tokenInWords(plans[round], rule, row.kinds, round, token);
+    : padded ? paddingInWords(rule, token) : tokenInWords(plans[round], rule, row.kinds, round, token);
   if (!own) return `${words} The model did otherwise, so nothing is said about weights.`;
-  return token === null || !weights ? words : `${words} ${weightsInWords(rule, row, weights, token)}`;
+  return token === null || padded || !weights ? words : `${words} ${weightsInWords(rule, row, weights, token)}`;
 }
 
 function allInWords(rule) {
   const reach = rule.chunk_length * (rule.chunks_before + rule.chunks_after);
-  return `Layer ${rule.layer}, head ${rule.head}: ${many(lengthOf(rule), 'token')}, ` +
+  const padded = (rule.padding ?? []).filter(Boolean).length;
+  return `Layer ${rule.layer}, head ${rule.head}: ${many(lengthOf(rule), 'token')}` +
+    `${padded ? ` (${num(padded)} of them padding)` : ''}, ` +
     `${many(rule.n_buckets, 'bucket')}, ${many(rule.buckets.length, 'round')}, ` +
     (rule.window === 'sliding' ? `a sliding window of ${many(reach, 'slot')}.` : `chunks of ${num(rule.chunk_length)}.`);
 }
@@ -93,7 +101,7 @@ function allInWords(rule) {
 function roundInWords(rule, plan, round) {
   const buckets = rule.buckets[round], sizes = new Int32Array(rule.n_buckets);
   let seen = 0, across = 0, mates = 0;
-  for (const b of buckets) sizes[b]++;
+  buckets.forEach((b, i) => { if (!rule.padding?.[i]) sizes[b]++; });
   for (const size of sizes) mates += (size * (size - 1)) / (rule.causal ? 2 : 1);
   eachSeen(plan, rule.causal, (i, j) => { if (buckets[i] === buckets[j]) seen++; else across++; });
   return `Round ${round}: buckets hold ${num(Math.min(...sizes))} to ${many(Math.max(...sizes), 'token')}. ` +
@@ -153,14 +161,15 @@ function drawRow(canvas, view, row) {
   else drawNumbers(scene, row);
 }
 
-const kindIn = ({ row, token }, i) => (token === null ? SEEN : i === token ? HIDDEN : row.kinds[i]);
+const kindIn = ({ row, token, data }, i) =>
+  (token === null ? (data.padding?.[i] ? HIDDEN : SEEN) : i === token ? HIDDEN : row.kinds[i]);
 
 function drawOverview(scene, row) {
   const { at, width, token, buckets, data, fill, frame, ink } = scene, columns = Math.min(row.n, Math.floor(width));
   const wide = width / columns;
   for (let c = 0; c < columns; c++) {
     const i = row.token(Math.floor((c * row.n) / columns));
-    fill(c * wide, OVER, wide + 0.4, STRIP, data.colours[buckets[i]], token === null ? 1 : 0.2);
+    fill(c * wide, OVER, wide + 0.4, STRIP, data.colours[buckets[i]], token === null && !data.padding?.[i] ? 1 : 0.2);
   }
   if (token === null) return;
   const broad = Math.max(2, at.unit - (at.unit > 4 ? 1 : 0));
@@ -303,7 +312,7 @@ function drawDetail({ fill, frame, ink }, { rule, plans, plan, whole, buckets, d
     if (from < to) fill(x + from * one, y, (to - from) * one, one, ink, 0.08);
     for (let column = 0; column < shown; column++) {
       const j = plan.order[start + column], cell = [x + column * one, y, one - gap, one - gap];
-      if (rule.causal ? j >= i : j === i) continue;
+      if ((rule.causal ? j >= i : j === i) || rule.padding?.[i] || rule.padding?.[j]) continue;
       if (sees(plan, i, j)) fill(...cell, colour);
       else if (plans.some(other => sees(other, i, j))) fill(...cell, ink, 0.3);
       if (buckets[j] === b && !sees(plan, i, j)) frame(...cell, colour);
@@ -391,7 +400,7 @@ function microscopeIn(page) {
   const place = { round: 0, token: null, rounds: null, chunk_length: null, window: null, within_bucket: null };
   const view = { place, number: 0 }; // what is drawn, and how often the plan has changed
   let data, kept = null; // the token that is chosen while none is pointed at
-  let textStart = 0, sortedStart = 0;
+  let textStart = 0, sortedStart = 0, asking, asked = 0;
 
   const canvas = (className, more) => make('canvas', { className, ...more });
   const text = canvas('rx-text', { tabIndex: 0, role: 'slider', ariaLabel: 'token', ariaValueMin: 0 });
@@ -425,8 +434,23 @@ function microscopeIn(page) {
   // Weights, which come after the plan: those of other data are too late.
   function arrive(late) {
     if (late.version !== data.version) return;
-    view.weights = unpack(late);
+    view.weights = { ...unpack(late), answer: view.weights?.answer };
     go({}, true);
+  }
+
+  // All weights of one token, where the page holds only some: of another token it is too late.
+  function answer({ version, token, weights }) {
+    if (version !== data.version || token !== place.token || !view.weights) return;
+    view.weights.answer = { token, found: new Map(weights) };
+    go({}, true);
+  }
+
+  // Asks the kernel for them, if there is one, once the reader rests on a token.
+  function askForRest() {
+    clearTimeout(asking);
+    view.waits = isOwn(place) && view.weights && isCut(view.weights, place.token) && page.canAsk();
+    const question = { version: data.version, token: place.token, number: ++asked };
+    if (view.waits) asking = setTimeout(page.ask, 60, question);
   }
 
   function asModel() {
@@ -443,6 +467,7 @@ function microscopeIn(page) {
     Object.assign(view, { plan: view.plans[place.round], buckets: view.rule.buckets[place.round] });
     view.row = token === null ? null : rowOf(view.plans, view.rule, place.round, token);
     view.shares = token !== null && view.weights && isOwn(place) ? weightsOf(view.weights, token) : null;
+    askForRest();
     scroll(held);
     speak();
     redraw();
@@ -469,7 +494,8 @@ function microscopeIn(page) {
   function rowsOfTokens() {
     const n = lengthOf(data), { order, slot } = view.plan, range = (what, start) =>
       `${what} ${num(start)}–${num(Math.min(n, start + DETAIL) - 1)} below`;
-    const state = !isOwn(place) ? 'not what the model did, ' : view.weights ? '' : 'weights pending, ';
+    const state = !isOwn(place) ? 'not what the model did, ' : !view.weights ? 'weights pending, '
+      : view.waits ? 'more weights pending, ' : isCut(view.weights, place.token) ? 'heaviest weights, ' : '';
     return [
       { n, start: textStart, token: k => k, at: i => i,
         title: `the text, ${many(n, 'token')}`, range: range(`${state}tokens`, textStart) },
@@ -574,5 +600,5 @@ function microscopeIn(page) {
 
   const canvases = [text, sorted, matrix], shown = view;
   const drawn = () => ({ ...squares(matrix.clientWidth, lengthOf(data)), start: sortedStart });
-  return { nodes, canvases, place, update, go, redraw, rows, arrive, shown, squares: drawn };
+  return { nodes, canvases, place, update, go, redraw, rows, arrive, answer, shown, squares: drawn };
 }

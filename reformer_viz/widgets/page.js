@@ -157,7 +157,8 @@ function sceneBar(scenes, root, show) {
 // table, and where it draws `canvases` and `redraw()`. A view shows `page.sentence`, `page.details` (the
 // table) and `page.caption` where it likes, and calls `page.say(words, place)` after every movement.
 // Returns what the kernel's side needs: `update(data)`, `go(place)`, `alone()`, `arrive(late)` for
-// numbers that come after the data that they belong to, and a hook `moved` for it to set.
+// numbers that come after the data that they belong to, `answer(found)` to what the view asked with
+// `page.ask`, and hooks `moved` and `asked` for it to set.
 export function openPage(root, data, build) {
   if (root.__rx) return root.__rx;
   const asks = data.asks ?? [];
@@ -172,6 +173,8 @@ export function openPage(root, data, build) {
     details: make('details', { ontoggle: fillTable }, summary, table),
     caption: make('p', { className: 'rx-note' }),
     blocked: false, // by a problem, which stands in the view's place
+    canAsk: () => !!self.asked, // whether a kernel may answer
+    ask: question => self.asked?.(question),
   };
   const view = build(page), copy = copier(() => codeOf(code, stands));
   const shown = make('div', {}, ...view.nodes, copy);
@@ -228,7 +231,8 @@ export function openPage(root, data, build) {
   watchLooks(view.canvases ?? [], () => page.blocked || view.redraw());
   const go = change => { if (!page.blocked) view.go(change); };
   const arrive = late => { if (!page.blocked) view.arrive?.(late); };
-  const self = (root.__rx = { update, go, alone, arrive, place: view.place, view });
+  const answer = found => { if (!page.blocked) view.answer?.(found); };
+  const self = (root.__rx = { update, go, alone, arrive, answer, place: view.place, view });
   alone();
   update(data);
   return self;

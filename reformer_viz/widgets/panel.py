@@ -67,6 +67,14 @@ class LateView(ScriptView, Protocol):
         """Return what follows, as JSON; its `version` will say which data it belongs to."""
 
 
+@runtime_checkable
+class AskedView(LateView, Protocol):
+    """A view whose page asks about one token what it does not store of all of them."""
+
+    def answer(self, data: Any, token: int) -> dict:
+        """Return the answer, as JSON; its `version` and `token` will say to what."""
+
+
 class Link(anywidget.AnyWidget):
     """Carry data from the kernel to the page, and the reader's place back.
 
@@ -82,6 +90,9 @@ class Link(anywidget.AnyWidget):
     wanted = traitlets.Int(-1).tag(sync=True)
     """The version of the data for which a page waits to hear the rest."""
     late = traitlets.Dict().tag(sync=True)
+    question = traitlets.Dict().tag(sync=True)
+    """The token about which a page asks, and the version of the data that it shows."""
+    answer = traitlets.Dict().tag(sync=True)
     asked = traitlets.Bool().tag(sync=True)
     """Whether a page wants the live chart."""
     chart = traitlets.Unicode().tag(sync=True)
@@ -139,6 +150,7 @@ class Panel:
         for widget in (self._link, *self.controls.values()):
             _answer_while_cells_run(widget)
         self._link.observe(self._send_late, "wanted")
+        self._link.observe(self._send_answer, "question")
         for control in self.controls.values():
             if control.has_trait("value"):
                 control.observe(self._changed, "value")
@@ -279,6 +291,12 @@ class Panel:
         with self._lock:
             if change["new"] == self._version and not self.problem:  # else it is asked again
                 self._link.late = self._late()
+
+    def _send_answer(self, change: Mapping) -> None:
+        with self._lock:
+            asked = change["new"]
+            if asked["version"] == self._version and not self.problem:  # else nobody waits for it
+                self._link.answer = {**asked, **self._view.answer(self.data, asked["token"])}
 
     def _late(self) -> dict:
         return {**self._view.ship_late(self.data), "version": self._version}

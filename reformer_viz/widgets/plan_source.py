@@ -111,6 +111,10 @@ class PlanSource:
 
     def _check_length(self) -> None:
         length = self.sequence.vectors.shape[1]
+        if length < 2:
+            raise ValueError(
+                f"a sequence needs at least 2 tokens, got {length}: one alone has nobody to see"
+            )
         if length > self.most_tokens:
             raise ValueError(
                 f"the explorer draws at most {self.most_tokens:,} tokens, got {length:,}: give it "

@@ -109,12 +109,13 @@ function ofRound(plans, data, round) {
 }
 
 function ofToken(plans, data, round, token) {
-  if (data.padding?.[token])
-    return `Token ${num(token)}${nameOf(data, token)} is padding: it sees nobody, and nobody sees it.`;
+  if (data.padding?.[token]) return paddingInWords(data, token);
   return tokenInWords(plans[round], data, kindsFor(plans, data, round, token), round, token);
 }
 
 export const nameOf = (data, token) => (data.labels ? ` “${data.labels[token]}”` : '');
+export const paddingInWords = (data, token) =>
+  `Token ${num(token)}${nameOf(data, token)} is padding: it sees nobody, and nobody sees it.`;
 
 // Where a token is, and what a round makes of its pairs: `kinds`, a code for every key.
 export function tokenInWords(plan, data, kinds, round, token) {

@@ -38,6 +38,7 @@ def explore_recall(
     rotations: int = 0,
     n_hashes: Sequence[int] = (1, 2, 4, 8),
     causal: bool = True,
+    padding: Tensor | np.ndarray | None = None,
     place: Mapping | None = None,
     **rule,
 ) -> Panel:
@@ -46,19 +47,23 @@ def explore_recall(
     `qk`, and `values` if the output's error is of interest, are "batch heads length d" or "heads
     length d" such as a traced layer's, copied as they are now; without them random vectors are made
     up. `source` "random" takes random directions of the same lengths in their place. `n_hashes` are
-    the numbers of rounds to measure, and `rotations` which draw of rotations.
+    the numbers of rounds to measure, and `rotations` which draw of rotations. `padding` is True
+    where a token is padding: such a one is neither a query nor a key.
 
     Full attention is computed once and kept. What cannot be shown is a sentence in the picture's
     place.
     """
     given = _made_up() if qk is None else _copied(qk)
     given_values = None if values is None else _copied(values)
+    given_padding = None if padding is None else _copied(padding)
 
     @cache
     def look(source: str) -> FullLook:
         _check_length(given)
         vectors = _turned(given) if source == RANDOM else given
-        return look_at_all(vectors, given_values, top_k=_TOP_KEYS[-1], causal=causal)
+        return look_at_all(
+            vectors, given_values, top_k=_TOP_KEYS[-1], causal=causal, padding=given_padding
+        )
 
     def measure(
         *, source: str, n_buckets: int, chunk_length: int, top_k: int, window: str, rotations: int
@@ -83,7 +88,14 @@ def explore_recall(
     }
     call = Call(
         explore_recall,
-        {"qk": qk, "values": values, "n_hashes": n_hashes, "causal": causal, **rule},
+        {
+            "qk": qk,
+            "values": values,
+            "n_hashes": n_hashes,
+            "causal": causal,
+            "padding": padding,
+            **rule,
+        },
     )
     return Panel(RecallView(), measure, controls, dict(place or {}), call)
 

@@ -1,4 +1,4 @@
-"""Explore how long attention takes: everybody's curves against length, the paper's Figure 5."""
+"""Explore the paper's Figure 5: how long attention takes, and what depth does for quality."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from reformer_viz.figures.quality import plot_quality, plotly_quality
 from reformer_viz.figures.speed import plot_speed, plotly_speed
+from reformer_viz.measure.quality import FigureFive, Quality, read_quality
 from reformer_viz.measure.speed import (
     SpeedMeasurement,
     SpeedReading,
@@ -21,13 +23,17 @@ from reformer_viz.widgets.panel import Panel
 _LIVE = {"lengths": (256, 512, 1024, 2048), "n_hashes": (1, 2, 4), "repeats": 2}
 """What is measured where nothing is given: a few seconds on a laptop."""
 
+FIGURE_FIVE, EVERYBODY = "quality and speed", "everybody"
+
 
 def explore_speed(
     measurement: SpeedMeasurement | str | Path | None = None,
     *,
+    quality: Quality | str | Path | None = None,
     n_hashes: int | None = None,
     what: str = "seconds",
     backward: bool = True,
+    show: str = FIGURE_FIVE,
     place: Mapping | None = None,
 ) -> Panel:
     """Show time, time a token or memory against length: everybody, and ours by rounds.
@@ -35,15 +41,23 @@ def explore_speed(
     `measurement` is one of `measure_speed`, or a file that `make bench` has written; without it,
     LSH and full attention are timed here and now, for a few seconds. `n_hashes` is the number of
     rounds at which everybody is compared, by default the one that was measured at most lengths.
+    With `quality`, one of `measure_quality` or a file of it, `show` is "quality and speed", both
+    panels of the paper's Figure 5, or "everybody".
     """
-    given = measurement
+    given = {"measurement": measurement, "quality": quality}
     if measurement is None:
         measurement = measure_speed(**_LIVE)
     elif not isinstance(measurement, SpeedMeasurement):
         measurement = read_speed(measurement)
+    if isinstance(quality, str | Path):
+        quality = read_quality(quality)
 
-    def measure(**chosen) -> SpeedReading:
-        return SpeedReading(measurement=measurement, **chosen)
+    def measure(*, show: str = EVERYBODY, **chosen) -> SpeedReading | FigureFive:
+        reading = SpeedReading(measurement=measurement, **chosen)
+        if show not in (FIGURE_FIVE, EVERYBODY):
+            raise ValueError(f"show must be one of {[FIGURE_FIVE, EVERYBODY]}, got {show!r}")
+        both = quality is not None and show == FIGURE_FIVE
+        return FigureFive(quality=quality, speed=reading) if both else reading
 
     rounds = measurement.n_hashes.tolist()
     if n_hashes is None:
@@ -55,24 +69,30 @@ def explore_speed(
             "pass", backward, [("forward and backward", True), ("forward", False)], NARROW
         ),
     }
-    call = Call(explore_speed, {"measurement": given})
+    if quality is not None:
+        controls["show"] = choice("show", show, (FIGURE_FIVE, EVERYBODY), NARROW)
+    call = Call(explore_speed, given)
     return Panel(SpeedView(), measure, controls, dict(place or {}), call)
 
 
 @dataclass(frozen=True)
 class SpeedView:
-    """Curves against length."""
+    """Curves against length, and of quality against depth where it is known."""
 
     title = "How long attention takes"
 
-    def describe(self, data: SpeedReading, place: Mapping) -> str:
+    def describe(self, data: SpeedReading | FigureFive, place: Mapping) -> str:
         """Read out the right end of the curves."""
         return data.describe()
 
-    def plotly(self, data: SpeedReading, place: Mapping) -> Any:
+    def plotly(self, data: SpeedReading | FigureFive, place: Mapping) -> Any:
         """Draw the curves with Plotly."""
+        if isinstance(data, FigureFive):
+            return plotly_quality(data.quality, data.speed)
         return plotly_speed(data.measurement, data.n_hashes, data.what, data.backward)
 
-    def plot(self, data: SpeedReading, place: Mapping) -> Figure:
+    def plot(self, data: SpeedReading | FigureFive, place: Mapping) -> Figure:
         """Draw time and memory with Matplotlib."""
+        if isinstance(data, FigureFive):
+            return plot_quality(data.quality, data.speed)
         return plot_speed(data.measurement, data.n_hashes, data.backward)

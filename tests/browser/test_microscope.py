@@ -22,6 +22,20 @@ model = ReformerLM(ReformerConfig(
     n_hashes=4, n_buckets=8, chunk_length=8, max_length=512))
 panel = explore_model(model, "She sells sea shells by the sea shore. " * 5)
 panel"""
+LONG = """\
+import torch
+from reformer_core import ReformerConfig, ReformerLM
+from reformer_viz import explore_model
+torch.manual_seed(0)
+long = ReformerLM(ReformerConfig(vocab_size=256, d_model=32, n_layers=1, n_heads=1,
+    n_hashes=2, n_buckets=2, chunk_length=64, max_length=4096))
+panel = explore_model(long, "She sells sea shells by the sea shore. " * 104)
+panel"""
+ANSWER = """() => {
+  const { weights, waits, place } = document.querySelector('.rx-root').__rx.view.shown;
+  return { token: place.token, waits, held: weights.most,
+    found: weights.answer?.token === place.token ? [...weights.answer.found] : null };
+}"""
 EVIL = "<img src=x onerror=document.title=1>"
 # The colour in the middle of every cell of the right square: [row][column] = [r, g, b, a].
 MIDDLES = """() => {
@@ -288,3 +302,29 @@ def test_an_exported_page_moves_from_disk_without_a_network(watch, tmp_path, sch
     assert alone.page.locator(".rx-root img").count() == 0
     assert alone.errors == []
     alone.context.close()
+
+
+def test_a_long_text_asks_for_all_weights_of_the_token_one_rests_on(watch, lab, folder):
+    names = {}
+    exec(LONG, names)
+    weights = names["panel"].data.weights
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    cells = [nbformat.v4.new_code_cell(LONG)]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, folder / "long.ipynb")
+    watched = watch()
+    watched.open_notebook(lab, "long.ipynb")
+    watched.command("notebook:run-all-cells")
+    watched.page.wait_for_selector('.rx-root[data-link="on"] .rx-controls textarea')
+    watched.page.wait_for_function(f"() => ({WEIGHTS})() !== null")
+    slider(watched, "token").focus()
+    for pressed in (["End"], ["ArrowLeft"], ["ArrowRight"]):  # and back again
+        keys(watched, *pressed)
+        watched.page.wait_for_function(f"() => ({ANSWER})().found !== null")
+        answer = watched.page.evaluate(ANSWER)
+        wanted = weights.heaviest(answer["token"], 200)
+        assert [tuple(pair) for pair in answer["found"]] == wanted
+        assert len(wanted) > answer["held"]
+        assert not answer["waits"]
+    assert (watched.errors, watched.foreign) == ([], [])
+    watched.context.close()

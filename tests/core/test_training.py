@@ -342,12 +342,9 @@ def test_every_step_is_reported_as_it_happens_and_kept():
     assert [report.latest for report in reports] == list(run.history)
     assert [record.step for record in run.history] == [1, 2, 3, 4]
     assert [report.steps for report in reports] == [4] * 4
-    assert [report.evaluation and report.evaluation.step for report in reports] == [
-        None,
-        None,
-        2,
-        2,
-    ]
+    told = [report.evaluation and report.evaluation.step for report in reports]
+    assert told == [None, 2, 2, 4]
+    assert reports[-1].evaluation == run.evaluations[-1]
     last = reports[-1]
     recent = run.history
     assert last.tokens_per_second == pytest.approx(64 / sum(r.seconds for r in recent))

@@ -62,7 +62,34 @@ def test_curves_are_those_of_measure_memory():
         length=32,
         repeats=0,
     )
-    assert repr(panel) == wanted.describe()
+    assert repr(panel) == f"{wanted.describe()} {wanted.describe_paper()}"
+
+
+def test_the_papers_lines_lie_over_what_was_measured():
+    panel = explore_memory(CONFIG, show="depths", n_layers=2, length=32)
+    memory, mib = panel.data, 2**20
+    lines = [
+        list(trace.y)
+        for trace in MemoryView().plotly(memory, {}).data
+        if trace.xaxis == "x3" and trace.x[-1] == 2
+    ]
+    assert len(lines) == len(KINDS) + 5
+    terms = [*memory.paper.width.values(), memory.paper.all_pairs, memory.paper.windows]
+    for amounts in (*terms, *(step.activations for step in memory.steps.values())):
+        assert (amounts / mib).tolist() in lines
+    printed = panel.figure.axes[3]
+    assert (printed.get_xscale(), printed.get_yscale()) == ("log", "log")
+    drawn = [line.get_ydata().tolist() for line in printed.lines]
+    assert sorted(drawn) == sorted(lines)
+    assert "Checkpointing peaks below plain reversing at" in repr(panel)
+    assert "where Table 3 counts" in repr(panel)
+
+
+def test_a_kind_that_the_table_has_no_row_for_is_shown_over_the_attention_terms():
+    panel = explore_memory(CONFIG, show="depths", kind="checkpointed", n_layers=2, length=32)
+    assert "Table 3 counts" not in repr(panel)
+    assert "The attention term of Tables 1 and 3 as printed would be" in repr(panel)
+    assert len(panel.figure.axes) == 4
 
 
 def test_the_error_of_computing_again_is_shown_for_the_layers_chosen():
@@ -112,7 +139,7 @@ def test_every_view_is_drawn_live_still_and_in_print(show):
     view = MemoryView()
     assert draw_still(view.plotly(panel.data, {})).startswith("<svg")
     assert panel.figure.axes
-    assert view.describe(panel.data, {}) == panel.data.describe()
+    assert view.describe(panel.data, {}).startswith(panel.data.describe())
 
 
 def test_the_exported_film_of_all_kinds_stays_below_six_megabytes(tmp_path):

@@ -69,6 +69,22 @@ def test_random_vectors_keep_the_lengths_and_lose_the_directions(panel):
     assert same(panel.data, random)
 
 
+def test_padding_is_kept_as_it_was_and_left_out_of_everything():
+    qk, values = vectors()
+    padding = torch.zeros(2, 24, dtype=torch.bool)
+    padding[1, 18:] = True
+    qk, values = qk.expand(2, 2, 24, 6), values.expand(2, 2, 24, 6)
+    panel = explore_recall(qk, values, padding=padding, n_buckets=4, chunk_length=8, n_hashes=(1,))
+    options = {"n_buckets": 4, "chunk_length": 8, "seeds": (0,), "max_hashes": 1}
+    wanted = measure_recall(qk, values, padding=padding.clone(), **options)
+    padding.zero_()
+    panel.controls["source"].value = "random"
+    panel.controls["source"].value = "given"
+    assert same(panel.data, wanted)
+    assert "24 tokens (6 of the batch are padding)" in repr(panel)
+    panel.close()
+
+
 def test_without_vectors_some_are_made_up():
     panel = explore_recall(n_hashes=(1,))
     assert "512 tokens; heads: 4" in repr(panel)

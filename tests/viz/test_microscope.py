@@ -94,6 +94,64 @@ def test_weights_are_one_softmax_over_the_union_of_the_rounds(rule, length, seed
         assert shares == pytest.approx([wanted[key] for key in sorted(wanted)], abs=1e-5)
 
 
+@settings(max_examples=30)
+@given(rules(), lengths, seeds)
+def test_the_weights_of_one_token_alone_are_its_part_of_all(rule, length, seed):
+    microscope = measure_microscope(model_of(seed, **rule), tokens_of(length, seed), head=1)
+    for token in range(length):
+        (keys, shares), wanted = microscope.weights_of(token), microscope.weights.of(token)
+        assert keys.tolist() == wanted[0].tolist()
+        assert shares == pytest.approx(wanted[1], abs=1e-5)
+    assert microscope.under(chunk_length=8).weights_of(0) is None
+
+
+@settings(max_examples=30)
+@given(rules(), lengths, seeds, st.data())
+def test_padding_sees_nobody_and_others_as_if_it_were_not_there(rule, length, seed, data):
+    n_padded = data.draw(st.integers(1, 6))
+    padding = np.zeros(length + n_padded, bool)
+    padding[data.draw(st.permutations(range(len(padding))))[:n_padded]] = True
+    model, tokens = model_of(seed, **rule), tokens_of(len(padding), seed)
+    microscope = measure_microscope(model, tokens, padding=padding, head=1)
+    real = np.flatnonzero(~padding)
+    rule_by_hand = {name: getattr(microscope, name) for name in RULE}
+    rounds = [oracles.seen_in_round(b[real], **rule_by_hand) for b in microscope.buckets]
+    for round, seen in enumerate(rounds):
+        for at, token in enumerate(real):
+            found = np.flatnonzero(microscope.seen_by(int(token))[round])
+            assert set(found) == {real[key] for key in seen[at]}
+            kinds = microscope.kinds(round, int(token))
+            assert (kinds[padding] == HIDDEN).all()
+            weights = oracles.weights_of_query(
+                at, microscope.qk[real], rounds, rule["count_repeats"]
+            )
+            keys, shares = microscope.weights.of(token)
+            assert keys.tolist() == [real[key] for key in sorted(weights)]
+            assert shares == pytest.approx([weights[k] for k in sorted(weights)], abs=1e-5)
+    for token in np.flatnonzero(padding):
+        assert not microscope.seen_by(int(token)).any()
+        assert not len(microscope.weights.of(token)[0])
+        assert "is padding: it sees nobody, and nobody sees it." in microscope.describe(
+            0, int(token)
+        )
+    assert f"({n_padded} of them padding)" in microscope.describe()
+    assert microscope.under(chunk_length=9).padding is microscope.padding
+
+
+def test_padded_weights_times_values_are_what_the_model_attended_to():
+    model, tokens = model_of().eval(), tokens_of(40)
+    padding = torch.arange(40) % 7 == 3
+    layer = model.trace(tokens[None], padding[None]).layers[1]
+    attended = lsh_attention(layer.qk, layer.values, layer.plan)
+    microscope = measure_microscope(model, tokens, layer=1, padding=padding.tolist())
+    assert microscope.buckets.tolist() == layer.plan.buckets[0, 0].tolist()
+    values = layer.values[0, 0].numpy()
+    for token in np.flatnonzero(~padding.numpy()):
+        keys, shares = microscope.weights.of(token)
+        found = shares @ values[keys] if len(keys) else values[token]
+        assert found == pytest.approx(attended[0, 0, token].numpy(), abs=1e-5)
+
+
 def test_weights_times_values_are_what_the_model_attended_to():
     model, tokens = model_of().eval(), tokens_of(40)
     layer = model.trace(tokens[None]).layers[1]
@@ -333,6 +391,18 @@ def broken(model):
             r"without LSH layers.*\('local', 'full'\)",
         ),
         (lambda: measure_microscope(broken(model_of()), "ab"), "NaN or infinity in layer 0's"),
+        (
+            lambda: measure_microscope(model_of(), "abc", padding=[True, True, False]),
+            "2 tokens that are not padding, got 1",
+        ),
+        (
+            lambda: measure_microscope(model_of(), "abc", padding=[False]),
+            r"each of 3 tokens, got torch.bool of shape \(1,\)",
+        ),
+        (
+            lambda: measure_microscope(model_of(), "abc", padding=[0, 0, 1]),
+            "each of 3 tokens, got torch.int64",
+        ),
         (lambda: copy_of(model_of(), -1), "rotations must not be negative, got -1"),
         (lambda: measure_microscope(model_of(), "ab").under(rounds=4), r"in 1..3, got 4"),
         (lambda: measure_microscope(model_of(), "ab").under(rounds=0), r"in 1..3, got 0"),
@@ -375,7 +445,7 @@ def random_microscope(dice):
         [[dice.randrange(rule["n_buckets"]) for _ in range(length)] for _ in range(rounds)]
     )
     qk = 4 * np.random.default_rng(dice.randrange(1 << 30)).normal(size=(length, 3))
-    empty = np.zeros_like(buckets)
+    empty, padded = np.zeros_like(buckets), dice.random() < 0.3
     microscope = Microscope(
         **{**rule, "chunk_length": rule["chunk_length"] + 1},
         buckets=buckets,
@@ -390,6 +460,7 @@ def random_microscope(dice):
         layers=("lsh",) * 3,
         qk=qk.astype(np.float32),
         count_repeats=dice.random() < 0.5,
+        padding=np.array([dice.random() < 0.3 for _ in range(length)]) if padded else None,
     )
     planned = microscope.under(chunk_length=rule["chunk_length"])
     return replace(planned, qk=microscope.qk)
@@ -477,8 +548,9 @@ def test_the_random_pages_are_of_every_sort(pages):
         for causal in (True, False)
     }
     assert {m.qk is None for m, _, _ in settled} == {True, False}
+    assert {m.padding is None for m, _, _ in settled} == {True, False}
     assert {token is None for _, _, token in settled} == {True, False}
-    endings = ("to itself.", "in particular.", " %.", "about weights.", "window.")
+    endings = ("to itself.", "in particular.", " %.", "about weights.", "window.", "sees it.")
     assert all(any(page["words"].endswith(e) for _, _, page in pages) for e in endings)
 
 
@@ -647,6 +719,40 @@ def test_weights_follow_when_the_page_asks_and_are_of_the_data_that_it_asks_for(
     assert link.late["version"] == 2
 
 
+def test_a_page_of_a_long_text_asks_for_the_weights_that_it_does_not_hold():
+    length = 4096
+    model = model_of(max_length=length, n_buckets=2, chunk_length=64, n_hashes=2)
+    panel = explore_model(model, tokens_of(length))
+    link, weights = panel._link, panel.data.weights
+    held = MicroscopeView().ship_late(panel.data)["most"]
+    for number, token in enumerate((4095, 70)):
+        asked = {"version": 1, "token": token, "number": number}
+        link.question = asked
+        wanted = weights.heaviest(token, HALF_PERCENTS)
+        assert len(wanted) > held
+        assert link.answer == {**asked, "weights": wanted}
+    panel.controls["head"].value = 1
+    link.question = {"version": 1, "token": 5, "number": 2}  # of the former head
+    assert link.answer["token"] == 70
+    link.question = {"version": 2, "token": 5, "number": 3}
+    assert link.answer["weights"] == panel.data.weights.heaviest(5, HALF_PERCENTS)
+
+
+def test_padded_tokens_are_looked_at_until_a_text_is_typed():
+    model, padding = model_of(), [False] * 6 + [True] * 3
+    panel = explore_model(model, "she sells", padding=padding)
+    assert repr(panel) == measure_microscope(model, "she sells", padding=padding).describe()
+    assert panel._view.ship(panel.data)["padding"] == [0] * 6 + [1] * 3
+    again = eval(panel.code, {"explore_model": explore_model, "model": model})
+    assert repr(again) == repr(panel)
+    panel.place = {"token": 7}
+    assert repr(panel).startswith("Token 7 “l” is padding")
+    panel.controls["text"].value = "sea shells"
+    assert panel.data.padding is None
+    short = explore_model(model, "she", padding=[True, False, True])
+    assert "2 tokens that are not padding, got 1" in short.problem
+
+
 def test_a_page_is_small_also_at_its_greatest_length(tmp_path):
     model = model_of(max_length=MOST_TOKENS, n_buckets=256, chunk_length=64, n_hashes=4)
     path = explore_model(model, tokens_of(MOST_TOKENS)).save_html(tmp_path / "page.html")
@@ -693,7 +799,9 @@ def test_bins_count_every_pair_once():
 @pytest.mark.parametrize("length", [2, 40, 300])
 def test_every_state_can_be_drawn(length, token):
     tokens = list(range(97, 97 + 26)) * 12
-    microscope = measure_microscope(model_of(max_length=512), tokens[:length])
+    padding = np.arange(length) % 9 == 8 if length == 40 else None
+    model = model_of(max_length=512)
+    microscope = measure_microscope(model, tokens[:length], padding=padding)
     token = token if token is None else min(token, length - 1)
     for looked_at in (microscope, microscope.under(chunk_length=2)):
         plot_microscope(looked_at, 1, token).draw_without_rendering()

@@ -91,6 +91,51 @@ def test_every_number_is_what_looking_at_every_pair_gives(case):
         assert np.allclose(getattr(recall, name)[0, 0, 0], numbers, atol=1e-9), name
 
 
+@settings(max_examples=25)
+@given(cases(), st.data())
+def test_padding_is_neither_a_query_nor_a_key(case, data):
+    length = case["length"] + 3
+    padding = torch.zeros(length, dtype=torch.bool)
+    padding[data.draw(st.permutations(range(length)))[:3]] = True
+    qk, values = vectors(case["seed"], heads=1, length=length, d_head=5)
+    options = {name: case[name] for name in ("n_buckets", "max_hashes", "top_k")}
+    recall = measure_recall(qk, values, seeds=(4,), padding=padding, **options, **case["rule"])
+    real = [part[0, ~padding].numpy() for part in (qk, values)]
+    for name, numbers in recall_by_hand(*real, case, seed=4).items():
+        assert np.allclose(getattr(recall, name)[0, 0, 0], numbers, atol=1e-9), name
+    assert f"{length} tokens (3 of the batch are padding)" in recall.describe()
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_every_sequence_of_a_batch_has_its_own_padding(causal):
+    qk, values = (torch.stack([part, part.flip(1)]) for part in vectors())
+    padding = torch.zeros(2, 24, dtype=torch.bool)
+    padding[0, :5] = padding[1, 20:] = True
+    options = {"n_buckets": 4, "chunk_length": 4, "top_k": 3, "causal": causal}
+    both = measure_recall(qk, values, padding=padding, **options)
+    for row in range(2):
+        real = ~padding[row]
+        alone = measure_recall(qk[row][:, real], values[row][:, real], **options)
+        for name in (*EVERYTHING, "expected"):
+            of_row = getattr(both, name)[..., 2 * row : 2 * row + 2, :]
+            assert np.allclose(of_row, getattr(alone, name), atol=1e-9), name
+        assert np.allclose(both.top_mass[2 * row : 2 * row + 2], alone.top_mass)
+
+
+def test_what_stands_in_padding_changes_nothing():
+    qk, values = vectors()
+    padding = np.arange(24) % 5 == 0
+    measured = []
+    for _ in range(2):
+        measured.append(measure_recall(qk, values, n_buckets=4, padding=padding))
+        qk[:, padding] = 100 * torch.randn(qk[:, padding].shape, dtype=qk.dtype)
+        values[:, padding] = 100
+    for name in (*EVERYTHING, "expected", "top_mass"):
+        assert np.allclose(
+            getattr(measured[0], name), getattr(measured[1], name), rtol=0, atol=1e-6
+        ), name
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_looking_at_all_in_blocks_is_full_attention(monkeypatch, causal):
     qk, values = vectors(length=37)
@@ -418,6 +463,13 @@ def test_plotly_names_rows_and_repeats_no_entry_of_its_legend(recall):
         ({"qk": torch.zeros(24, 6)}, '"heads length d" and not empty, got \\(24, 6\\)'),
         ({"qk": torch.zeros(1, 0, 6)}, "not empty, got \\(1, 0, 6\\)"),
         ({"qk": torch.zeros(1, 1, 6)}, "at least 2 tokens, got 1: one has no key to find"),
+        ({"padding": torch.ones(24) > 0}, "not padding, got 0 in sequence 0"),
+        ({"padding": np.arange(24) > 0}, "not padding, got 1 in sequence 0"),
+        (
+            {"padding": torch.ones(23) > 0},
+            r"each of \(1, 24\) tokens, got torch.bool of shape \(1, ",
+        ),
+        ({"padding": torch.ones(24)}, "got torch.float32 of shape"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_with_a_reason(change, message):

@@ -243,7 +243,8 @@ def test_a_live_view_begins_with_a_sentence_that_never_varies_and_ends_with_the_
     run = train(model, TASK, HOW, on_step=watch)
     data = watch.panel.data
     assert data.loss.tolist() == run.losses
-    assert data.evaluation_steps.tolist() == [2, 4]  # the last one comes after the last step
+    assert data.evaluation_steps.tolist() == [2, 4, 6]
+    assert data.measure.tolist() == [found.measure for found in run.evaluations]
     assert data.recording.steps.tolist() == [0, 2, 6]
     assert "6 steps, running" in data.describe()
     assert repr(watch.panel) == describe_snapshot(data.recording, 2, 0, 0, 0)
