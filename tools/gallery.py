@@ -18,6 +18,7 @@ from reformer_viz import (
     explore_bugs,
     explore_geometry,
     explore_memory,
+    explore_misses,
     explore_model,
     explore_recall,
     explore_sparsity,
@@ -30,6 +31,7 @@ from reformer_viz import (
     measure_microscope,
     measure_miss_cost,
     measure_misses,
+    measure_quality,
     measure_recall,
     measure_reconstruction,
     measure_sparsity,
@@ -49,6 +51,7 @@ from reformer_viz import (
     plot_microscope,
     plot_miss_cost,
     plot_misses,
+    plot_quality,
     plot_recall,
     plot_reconstruction,
     plot_sparsity,
@@ -62,6 +65,9 @@ from reformer_viz import (
     plotly_collisions,
     plotly_geometry,
     plotly_memory,
+    plotly_miss_cost,
+    plotly_misses,
+    plotly_quality,
     plotly_recall,
     plotly_reconstruction,
     plotly_speed,
@@ -106,6 +112,7 @@ class Gallery:
             "plot_recall": lambda: plot_recall(self._recall),
             "plot_misses": lambda: plot_misses(self._misses),
             "plot_miss_cost": lambda: plot_miss_cost(self._miss_cost),
+            "plot_quality": lambda: plot_quality(self._quality),
             "plot_transfer": lambda: plot_transfer(self._transfer),
             "plot_bug": lambda: plot_bug(explore_bugs(bug="wraps").data.symptoms),
             "plot_memory": lambda: plot_memory(self._memory),
@@ -129,6 +136,9 @@ class Gallery:
             "plotly_collisions": lambda: plotly_collisions(self._collisions),
             "plotly_bucket_load": lambda: plotly_bucket_load(explore_bucket_load().data),
             "plotly_recall": lambda: plotly_recall(self._recall),
+            "plotly_misses": lambda: plotly_misses(self._misses),
+            "plotly_miss_cost": lambda: plotly_miss_cost(self._miss_cost),
+            "plotly_quality": lambda: plotly_quality(self._quality),
             "plotly_bug": lambda: plotly_bug(explore_bugs(bug="wraps").data.symptoms),
             "plotly_memory": lambda: plotly_memory(self._memory),
             "plotly_step_film": lambda: plotly_step_film(self._film),
@@ -146,6 +156,8 @@ class Gallery:
             "explore_bucketing": explore_bucketing,
             "explore_bucket_load": explore_bucket_load,
             "explore_sparsity": explore_sparsity,
+            "explore_misses, answers": lambda: explore_misses(self._copying[0], self._task),
+            "explore_misses, text": lambda: explore_misses(self._writer, TEXT * 2),
             "explore_bugs": lambda: explore_bugs(bug="unstable_sort"),
             "explore_recall": explore_recall,
             "explore_memory, film": lambda: explore_memory(SMALL, **film),
@@ -223,6 +235,14 @@ class Gallery:
     @cached_property
     def _misses(self) -> Any:
         return measure_misses(self._copying[0], self._task, max_hashes=4, n_sequences=64)
+
+    @cached_property
+    def _quality(self) -> Any:
+        steps = min(self.steps, 60)
+        how = TrainConfig(
+            steps=steps, batch_size=8, evaluate_every=max(1, steps // 3), evaluation_batches=1
+        )
+        return measure_quality(SMALL, TextBytes(64), (1, 2), train=how)
 
     @cached_property
     def _transfer(self) -> Any:
