@@ -27,7 +27,7 @@
 #
 # Needs: [the tour](00_tour.ipynb), and that you have met queries, keys and values before.
 #
-# *Runs in about 20 s on two cores.*
+# *Runs in about 10 s on two cores.*
 #
 # Paper: [Reformer: The Efficient Transformer](https://arxiv.org/abs/2001.04451), Sec. 1 and the first
 # page of Sec. 2.
