@@ -81,7 +81,7 @@ print("xz needs less than 2.5 bits per byte:", xz < 2.5)
 # %% [markdown]
 # ## 2. A writer, trained before
 #
-# The course brings one: PENDING layers, local attention and LSH attention in turn, as in the paper's
+# The course brings one: four layers, local attention and LSH attention in turn, as in the paper's
 # models for text (Sec. 5). The command makes it again.
 
 # %%
@@ -221,7 +221,9 @@ print(cost.describe(1))
 HTML(write_miss_cost(cost, n_hashes=1))
 
 # %% [markdown]
-# *What you see:* PENDING
+# *What you see:* each byte is painted with what missed keys cost it: orange lost bits, blue gained some. A
+# missed key may even help, if it would have misled. Costs gather where a rare word comes again, since there a
+# single earlier place knows the answer; most bytes follow from their neighbours, which the local layers see.
 
 # %% [markdown]
 # ## 6. Look inside
