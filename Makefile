@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test test-colab on-colab test-matrix notebooks site students pictures bench \
-    bench-views measured
+.PHONY: help lab test test-colab on-colab test-matrix notebooks site students pictures sheet \
+    bench bench-views measured
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -57,6 +57,9 @@ students: $(VENV)/lab.installed  ## copy the lessons without their solutions int
 pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 	$(BIN)/python tools/draw_pictures.py
 	$(BIN)/python -m tests.benchmarks.readme
+
+sheet: $(VENV)/test.installed  ## draw every figure and explorer on two sheets in docs/, to look at
+	$(BIN)/python -m tools.contact_sheet $(KEEP)
 
 bench:  ## measure every implementation, side by side, in an environment with the peers
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench measured

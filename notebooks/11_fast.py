@@ -75,19 +75,21 @@ def plan_of(length):
     return plan_chunks(buckets, chunk_length=CHUNK, n_buckets=n_buckets, causal=True)
 
 
-print(" length        full attention     LSH, 4 rounds     pairs a query")
-for length in (1024, 4096, 16384):
+print(" length   pairs: full          LSH   a query: full   LSH   equal from")
+for length in (1024, 2048, 4096, 8192, 16384):
     plan = plan_of(length)
     pairs = int((plan.last - plan.first + 1).sum())  # an empty run has first > last by one
     full = length * (length - 1) // 2
-    print(
-        f"{length:7,} {full:15,} pairs {pairs:11,} pairs {full / length:9.0f} {pairs / length:6.0f}"
-    )
+    a_query = pairs / length
+    equal_from = next(size for size in range(1, length) if (size - 1) / 2 >= a_query)
+    print(f"{length:7,} {full:13,} {pairs:12,}", end="")
+    print(f" {full / length:15.0f} {a_query:5.0f} {equal_from:12,}")
 
 # %% [markdown]
-# *What you see:* full attention's column grows sixteen times from line to line, the other hardly more than the
-# length does. If a pair cost the same in both, LSH attention would win from a few hundred tokens on. It does
-# not cost the same.
+# *What you see:* from line to line the length doubles and full attention's pairs grow fourfold. LSH attention's
+# grow a little faster than the length: random vectors do not fill all buckets evenly, the less so the more
+# there are. If a pair cost the same in both, they would be level at the length in the last column. It does not
+# cost the same.
 #
 # ## 2. Count the work
 #
@@ -130,7 +132,7 @@ print(f"hashing: {hash_flops / 1e9:.1f} billion more, since buckets grow with th
 # ## 3. Measure it
 #
 # Now both on your machine: forward and backward, hashing and sorting included, against torch's own fused full
-# attention, `scaled_dot_product_attention`, as good as full attention gets. Times are the fastest of several,
+# attention, `scaled_dot_product_attention`. Times are the fastest of several,
 # taken in turn, so that a slow minute hits everybody.
 #
 # > **Predict, then move.** From which length on will four rounds of LSH attention be faster? And one round? Then
@@ -163,36 +165,34 @@ exact = np.nanmin(times[kinds.index("full")], axis=0)
 
 for place, n_hashes in enumerate(speed.n_hashes):
     ratio = exact / ours[place]
-    faster = lengths[ratio > 1]
+    slower = np.flatnonzero(ratio <= 1)
+    faster = lengths[slower[-1] + 1 :] if slower.size else lengths
     start = f"from {faster[0]:,} tokens on" if faster.size else "nowhere here"
-    print(
-        f"{n_hashes} rounds: faster {start}; at {lengths[-1]:,} tokens {ratio[-1]:.1f} times as fast"
-    )
+    print(f"rounds {n_hashes}: faster {start}; ", end="")
+    print(f"at {lengths[-1]:,} tokens {ratio[-1]:.1f} times as fast")
 for name, line in (("LSH, 4 rounds", ours[-1]), ("full", exact)):
     p = np.log(line[-1] / line[-2]) / np.log(lengths[-1] / lengths[-2])
     print(f"{name}: time grows with length^{p:.2f}")
 
-# %% tags=["nbval-ignore-output"]
-print("full attention takes longer for twice the length, by more than twice:",
-      bool(exact[-1] > 2 * exact[-2]))  # fmt: skip
-
 # %% [markdown]
 # *What you see:* short texts are full attention's. LSH attention has fixed costs, a Python call for every piece of
-# work, that a thousand tokens do not repay. Its slope is near one, full attention's near two, so wherever the lines
-# cross, to the right of it the gap only grows. The project's README has the same curves up to 64 thousand tokens,
+# work, that they do not repay; and each round has its own, so that more rounds cross later. Its slope is near one, full attention's near two, so to the right of
+# the crossing the gap grows. The project's README has the same curves up to 64 thousand tokens,
 # with the other two LSH implementations beside ours, and how they were measured.
 #
 # ## 4. On a GPU
 #
-# A GPU computes a hundred times more operations in the same time, but reads memory only ten or twenty times faster.
-# So there the products are nearly free, and what counts is how often a number is fetched. `attention/triton.py`
-# is the same algorithm as one fused kernel: rows are gathered by `order` straight into fast memory, the softmax is
-# kept up to date as keys come by, and neither sorted copies nor rounds' outputs are ever written. Full attention's
-# fused kernels (FlashAttention) profit from the same, and so the crossing lies at longer texts than on a CPU. In
-# half precision, `lsh_attention` computes softmax and sums in float32 all the same.
+# A GPU is further ahead of a processor in multiplying than in reading memory, so what counts there is how often a
+# number is fetched. `attention/triton.py` computes the same in fused kernels, one launch for each round and pass:
+# rows are gathered by `order` while they are read, so that no sorted copies are made, and one running softmax is
+# carried from round to round. Full attention's fused kernels (FlashAttention) save memory traffic too, so a
+# crossing that was measured on a processor says nothing about a GPU: run the cells of section 3 on yours;
+# `measure_speed` takes a GPU where there is one. Without one, `attention/chunked.py` shares the heads among threads.
+#
+# In half precision, float16 or bfloat16, `lsh_attention` computes softmax and sums in float32 all the same.
 #
 # To the rest of PyTorch the attention is *one* operation: `torch.compile` and `torch.export` see a single opaque
-# call, so a compiled model hashes and sorts as an eager one does.
+# call (`attention/operation.py`), so the attention of a compiled model is that of an eager one.
 #
 # ## 5. When to use what
 #
@@ -200,7 +200,7 @@ print("full attention takes longer for twice the length, by more than twice:",
 # | --- | --- | --- |
 # | up to about the crossing that you measured above | full attention | as fast or faster, and it misses nothing |
 # | longer, but what matters stands nearby | local attention | a window needs no hash (the paper alternates both) |
-# | longer, and what matters may stand anywhere | LSH attention | linear, and the hash can learn what to find |
+# | longer, and what matters may stand anywhere | LSH attention | cost nearly in proportion to the length; training can turn what belongs together the same way |
 # | any length, out of memory because of depth | reversible layers or checkpointing | attention is not the problem ([lesson 07](07_reversible.ipynb)) |
 # | any length, and a wrong answer where one key was missed is not acceptable | full attention | a miss cannot be excluded ([lesson 09](09_train_duplicate.ipynb)) |
 #
@@ -208,9 +208,10 @@ print("full attention takes longer for twice the length, by more than twice:",
 #
 # - **The published implementations waste most of the machine.** Both compute whole tiles, in several copies of keys
 #   and values; the README says how much memory and time that costs. The algorithm was not the slow part.
-# - **`argmax` was.** Taken over 512 buckets in the plain way, hashing took as long as everything else together.
-# - **A benchmark without its peer says nothing.** Our first version was "fast". Beside the same products without
-#   anything around them it was three times slower than it had to be.
+# - **`argmax` is slow.** `hashing.py` looks for the largest and the smallest product instead and asks afterwards
+#   where they stand: several passes over the products, and still quicker than torch's one.
+# - **A time alone says nothing.** It needs a peer above and a bound below. The README's table has both: other
+#   implementations, and the products of whole tiles with nothing around them.
 # - **Equal work, unequal results.** One library as installed counts a pair as often as it is seen, and has half as
 #   many buckets for the same setting. A comparison has to say which rule each contestant follows.
 #

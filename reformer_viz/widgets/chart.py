@@ -1,6 +1,7 @@
 """A chart in an explorer's page: a still picture, and one live figure where there is a kernel."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from reformer_viz.figures.table import rows_of
 CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
 """Nothing leaves the machine: Plotly's button that uploads the chart is off."""
 
+_RANGE = re.compile(r"([xy]axis\d*)\.range$")
+
 
 class Chart:
     """The chart of a panel, as a still picture and as a live figure, which is made when asked for.
@@ -24,6 +27,7 @@ class Chart:
     def __init__(self):
         self.dark = False
         self._live: Any = None
+        self._first: Any = None
         self._figure: Any = None
 
     def show(self, figure: Any) -> None:
@@ -32,7 +36,7 @@ class Chart:
         if figure.layout.template != style.plotly_template(self.dark):  # setting it takes a while
             figure.layout.template = style.plotly_template(self.dark)
         if self._live is not None:
-            _change(self._live, self._figure, figure)
+            _change(self._live, self._first, self._figure, figure)
         self._figure = figure
 
     def follow_theme(self, dark: bool) -> None:
@@ -55,7 +59,7 @@ class Chart:
 
         if self._live is None and self._figure is not None:
             try:
-                self._live = go.FigureWidget(self._figure)
+                self._live, self._first = go.FigureWidget(self._figure), self._figure
             except ImportError:  # Plotly's extra needs are not installed
                 return None
             if self._live.has_trait("_config"):  # of Plotly 6 and later
@@ -81,9 +85,12 @@ class Chart:
         }
 
 
-def _change(live: Any, old: Any, new: Any) -> None:
-    """Make a live figure, which shows the old one, show the new one."""
+def _change(live: Any, first: Any, old: Any, new: Any) -> None:
+    """Make a live figure, which showed the first one and shows the old one, show the new one."""
     common = _common_traces(old, new)
+    kept, left = _zooms(
+        *(dict(_leaves(figure.layout.to_plotly_json())) for figure in (live, first, old, new))
+    )
     if len(old.data) > common:
         live.data = live.data[:common]
     with live.batch_update():
@@ -91,7 +98,10 @@ def _change(live: Any, old: Any, new: Any) -> None:
             live.data[:common], old.data[:common], new.data[:common], strict=True
         ):
             _set(shown, before.to_plotly_json(), after.to_plotly_json())
-        _set(live.layout, old.layout.to_plotly_json(), new.layout.to_plotly_json())
+        _set(live.layout, old.layout.to_plotly_json(), new.layout.to_plotly_json(), kept)
+        for axis in left:
+            range = new.layout[axis].range
+            live.layout[axis].update(range=range, autorange=True if range is None else None)
     if len(new.data) > common:
         live.add_traces(new.data[common:])
 
@@ -104,10 +114,31 @@ def _common_traces(old: Any, new: Any) -> int:
     return min(len(old.data), len(new.data))
 
 
-def _set(shown: Any, before: Mapping, after: Mapping) -> None:
-    """Set what differs, and take away what is no longer there."""
+def _zooms(shown: Mapping, first: Mapping, old: Mapping, new: Mapping) -> tuple[set, set]:
+    """Name the ranges that the reader chose and keeps, and the axes where something else comes.
+
+    The reader chose what neither the old figure says nor the first one, to which a double click
+    leads back. Something else comes where an axis gets another title.
+    """
+    kept, left = set(), set()
+    for axis in filter(None, map(_RANGE.match, shown)):
+        path, title = axis[0], f"{axis[1]}.title.text"
+        if not any(_same_range(shown[path], known.get(path)) for known in (first, old)):
+            same = old.get(title) == new.get(title) and (path in old) == (path in new)
+            (kept if same else left).add(path if same else axis[1])
+    return kept, left
+
+
+def _same_range(one: Sequence | None, other: Sequence | None) -> bool:
+    return one is None or (other is not None and list(one) == list(other))
+
+
+def _set(shown: Any, before: Mapping, after: Mapping, kept: Collection[str] = ()) -> None:
+    """Set what differs, and take away what is no longer there, but for what is kept."""
     old, new = dict(_leaves(before)), dict(_leaves(after))
     for path in {**old, **new}:
+        if path in kept:
+            continue
         if path not in old or path not in new or not _same(old[path], new[path]):
             shown[path] = new.get(path)
 

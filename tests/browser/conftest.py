@@ -109,6 +109,7 @@ def serving(folder):
     yield address
     os.killpg(server.pid, signal.SIGTERM)
     server.wait(20)
+    assert "Traceback" not in (folder / "lab.log").read_text()  # of a kernel, in any test
 
 
 def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
@@ -131,7 +132,11 @@ def browser(chromium):
 
 
 class Watch:
-    """A page, and what went wrong in it: errors, and requests to anywhere but its own server."""
+    """A page, and what went wrong in it.
+
+    That is `errors`, `complaints` in its console, and requests that are `foreign`: to anywhere but
+    its own server.
+    """
 
     def __init__(self, browser, home: str, **options):
         options = {
@@ -141,15 +146,20 @@ class Watch:
         self.context = browser.new_context(**options)
         self.page = self.context.new_page()
         self.page.set_default_timeout(PATIENCE)
-        self.errors, self.requests = [], []
+        self.errors, self.requests, self.complaints = [], [], []
         self._forgiven = None
         self.page.on("pageerror", lambda error: self._note(str(error)))
+        self.page.on("console", self._hear)
         self.page.on("request", lambda request: self.requests.append(request.url))
         self._allowed = (home, home.replace("http", "ws"), "data:", "blob:", "about:")
 
     def _note(self, error: str) -> None:
         if self._forgiven is None or self._forgiven not in error:
             self.errors.append(error)
+
+    def _hear(self, message) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
 
     @property
     def foreign(self) -> list[str]:
@@ -184,6 +194,28 @@ class Watch:
         self.page.wait_for_function(
             "() => !window.jupyterapp.shell.currentWidget.sessionContext.session"
         )
+
+    def save_and_leave(self, lab: str) -> None:
+        """Save the notebook, close its page, and end every session that the server has."""
+        self.command("docmanager:save")
+        self.page.wait_for_function("() => !document.querySelector('.jp-mod-dirty')")
+        self.page.goto("about:blank")
+        with urllib.request.urlopen(f"{lab}/api/sessions") as answer:
+            sessions = json.load(answer)
+        for session in sessions:
+            address = f"{lab}/api/sessions/{session['id']}"
+            urllib.request.urlopen(urllib.request.Request(address, method="DELETE")).close()
+
+    def serious(self, context: str = ".rx-root") -> list:
+        """Return what axe finds serious or worse in a part of the page."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page, context=context).response["violations"]
+        return [
+            (violation["id"], [node["html"] for node in violation["nodes"]])
+            for violation in found
+            if violation["impact"] in ("serious", "critical")
+        ]
 
     def status(self) -> str:
         return self.page.locator(".rx-root [role=status]").inner_text()

@@ -11,12 +11,14 @@ import pytest
 from ipywidgets import FloatSlider, IntSlider
 from matplotlib.figure import Figure
 
-from reformer_viz import explore_bucketing, explore_speed, style
+from reformer_core import ReformerConfig
+from reformer_viz import explore_bucketing, explore_memory, explore_speed, style
 from reformer_viz.widgets.call import Call, literal
 from reformer_viz.widgets.chart import CONFIG
 from reformer_viz.widgets.panel import Panel
 
 MOST_TO_EXPORT = 6e6  # bytes
+SIZES = {"vocab_size": 11, "d_model": 16, "n_heads": 2, "chunk_length": 8, "max_length": 64}
 
 
 class CurveView:
@@ -106,6 +108,20 @@ def test_the_reader_s_zoom_is_not_touched():
     panel.controls["points"].value = 7
     assert list(panel.chart.layout.xaxis.range) == [1, 2]
     assert panel.chart.layout.uirevision
+
+
+def test_the_reader_s_zoom_stays_where_the_figure_itself_says_another_range():
+    panel = explore_memory(ReformerConfig(**SIZES), n_layers=1, length=32)
+    axis, first = panel.chart.layout.yaxis, list(panel.chart.layout.yaxis.range)
+    panel.controls["n_layers"].value = 2
+    second = list(axis.range)
+    assert second != first
+    axis.range = [0.1, 0.2]
+    panel.controls["n_layers"].value = 3
+    assert list(axis.range) == [0.1, 0.2]
+    axis.range = first  # as a double click leads back
+    panel.controls["n_layers"].value = 2
+    assert list(axis.range) == second
 
 
 def test_the_live_figure_is_made_when_a_page_asks_and_not_before():
