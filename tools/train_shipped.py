@@ -75,18 +75,18 @@ RECIPES = {
         task="duplicate",
         model=replace(COPIER, attention=("full",)),
         how=COPY_TRAINING,
-        look_every=25,
+        look_every=50,
     ),
     **{
         f"duplicate_lsh{n_hashes}": Recipe(
             task="duplicate",
             model=replace(COPIER, n_hashes=n_hashes),
             how=COPY_TRAINING,
-            look_every=25,
+            look_every=50,
         )
         for n_hashes in (4, 2, 1)
     },
-    "text": Recipe(task="text", model=WRITER, how=WRITE_TRAINING, look_every=100),
+    "text": Recipe(task="text", model=WRITER, how=WRITE_TRAINING, look_every=300),
 }
 
 
