@@ -23,7 +23,7 @@ test: $(VENV)/test.installed  ## run every check and test, the notebooks' stored
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope tests
-	$(BIN)/python -m pytest --nbval notebooks
+	$(BIN)/python -m pytest --nbval -n $(JOBS) --dist loadscope notebooks
 
 test-colab:  ## run what is shown on Colab's versions: its tests, the notebooks, every explorer
 	@$(MAKE) --no-print-directory VENV=$(VENV)-colab on-colab

@@ -26,7 +26,7 @@
 # moves within seconds, the two trainings take a few minutes. VS Code is expected to work; it was not
 # tested.
 #
-# *Runs in about 7 minutes on two cores.*
+# *Runs in about 4 minutes on two cores.*
 
 # %% tags=["setup"]
 import importlib.util
