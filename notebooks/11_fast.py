@@ -61,13 +61,14 @@ lessons.begin()
 import torch
 
 from reformer_core import draw_rotations, hash_vectors, plan_chunks
+from reformer_core.hashing import default_n_buckets, factors_of
 
 N_HASHES, CHUNK = 4, 64
 
 
 def plan_of(length):
     """Hash uniform random vectors as a model with the default number of buckets would."""
-    n_buckets = 2 * length // CHUNK
+    n_buckets = default_n_buckets(length, CHUNK)  # 2 * length / CHUNK, above 128 as a product
     generator = torch.Generator().manual_seed(length)
     qk = torch.rand(1, 1, length, 64, generator=generator) * 2 - 1
     drawn = draw_rotations(N_HASHES, 1, 64, n_buckets, generator)
@@ -115,16 +116,22 @@ for name, amount in (
     print(f"{name:<25} {per_pair * amount / 1e9:8.1f} billion operations a head")
 print(f"of a whole tile {pairs / tiles:.0%} is visible")
 
-hash_flops = 2 * D_HEAD * plan.n_buckets // 2 * N_HASHES * length
-print(f"hashing: {hash_flops / 1e9:.1f} billion more, since buckets grow with the length")
+factors = factors_of(default_n_buckets(length, CHUNK))
+for name, directions in (
+    (f"{plan.n_buckets} buckets from {plan.n_buckets // 2} directions", plan.n_buckets // 2),
+    (f"{plan.n_buckets} buckets as {' x '.join(map(str, factors))}", sum(factors) // 2),
+):
+    hash_flops = 2 * D_HEAD * directions * N_HASHES * length
+    print(f"hashing, {name}: {hash_flops / 1e9:.1f} billion operations more")
 
 # %% [markdown]
 # Three things follow, and the package does all three:
 #
 # - **Cut the tiles to what is visible.** `attention/bands.py` takes 32 rows at a time and only the window that
 #   these rows can see; `attention/islands.py` puts short buckets together as little squares.
-# - **Hashing is not free.** Its products grow with the number of buckets: that is what factored buckets are for
-#   (lesson 02). And it takes the largest product's absolute value and its sign, not twice as many products.
+# - **Hashing is not free.** In the plain way its products grow with the number of buckets, and so in all with the
+#   square of the length: that is what factored buckets are for (lesson 02). And it takes the largest product's
+#   absolute value and its sign, not twice as many products.
 # - **The rest is moving numbers about.** Sorting is cheap, a stable radix sort of small integers; gathering rows
 #   in sorted order is not, because memory is read at random. So a gather happens once for queries and values,
 #   and the result is added back in place.
