@@ -208,8 +208,8 @@ print(f"{before.measure:.3f} bits per byte before, {after.measure:.3f} after, {r
 print("no worse than before, within 0.1 bits:", after.measure < before.measure + 0.1)
 
 # %% [markdown]
-# The writer had come to the end of its schedule on this very text, so a few careful steps change little. On
-# a text that it has not read they change more.
+# The writer had come to the end of its schedule on this very text, so a few careful steps change little. Try
+# a text that it has not read.
 #
 # ## 5. What did the misses cost?
 #
@@ -237,8 +237,7 @@ HTML(write_miss_cost(cost, n_hashes=1))
 # *What you see:* each byte is painted with what missed keys cost it: orange lost bits, blue gained some. A
 # missed key may even help, if it would have misled. With one round most predictions miss at least half of
 # full attention's weight and lose almost nothing by it; a few bytes pay a lot (the sentence above counts
-# both). Unlike in copying, no single key decides: many places say the same, and the local layers see the
-# neighbours.
+# both). Unlike in copying, no single key decides.
 
 # %% [markdown]
 # ## 6. Look inside
