@@ -182,6 +182,8 @@ plot_bucket_load(load)
 #
 # Nothing else in the Reformer knows how buckets came about, so you may replace the hash by any function from
 # vectors to whole numbers. A common one in two lines: the signs along three axes, eight octants.
+#
+# > **Predict, then move.** Are its regions equally large? And what can a second round add to it?
 
 
 # %%

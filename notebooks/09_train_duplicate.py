@@ -168,7 +168,9 @@ plot_misses(misses, n_hashes=1)
 # %% [markdown]
 # *What you see:* top right the four boxes. Where the key was missed, hardly more answers are right than
 # by guessing; where it was seen, most are. The picture in the middle says why not all: one head out of
-# four that saw the key may be outvoted by three that attend to something else.
+# four that saw the key may be outvoted by three that attend to something else. Below, misses gather at a
+# few positions: the rotations of evaluation are fixed, and it is mostly a position's own vector that
+# decides where it is hashed. The worst of them is the first one, the second separator.
 
 # %% [markdown]
 # ## 4. Table 2
@@ -187,7 +189,6 @@ from reformer_viz import measure_transfer, plot_transfer, transfer_of_paper
 models = {name: copier.model for name, copier in copiers.items()}
 table = measure_transfer(models, task, n_batches=2)
 paper = transfer_of_paper()
-lsh = slice(1, 4)
 print(
     "more rounds never hurt (within 2 %):",
     bool((table.accuracy[:, 1:].T[:-1] + 0.02 >= table.accuracy[:, 1:].T[1:]).all()),
@@ -199,10 +200,11 @@ plot_transfer(table, paper, titles=("here", "Table 2 of the paper"))
 
 # %% [markdown]
 # *What you see:* along each row accuracy falls as there are fewer rounds to use: whatever a round misses
-# is a guess. Down the last column it rises: who trained with few rounds had to bring partners closer
-# together, so that one round finds them more often. In the paper, too, the first row falls most. One
-# thing is different: there the models that trained with LSH could only guess under full attention, here
-# they copy perfectly (see *What surprised us*).
+# is a guess. In the paper, too, the first row falls most: its vectors were not made for hashes. Two
+# things are different. Down our last column accuracy rises: who trained with few rounds had to bring
+# partners closer together, so that one round finds them more often; in the paper the model that trained
+# with one round is the worst of the three there. And the paper's models that trained with LSH could only
+# guess under full attention, while ours copy (see *What surprised us*).
 
 # %% [markdown]
 # ## 5. A row of your own
@@ -239,7 +241,7 @@ plot_transfer(row)
 # ## What surprised us
 #
 # - **A position table can be too clever.** With axial positions (the Reformer's own, [lesson
-#   08](08_rest_of_memory.ipynb)) this task stops short of perfect, however long one trains: a vector that
+#   08](08_rest_of_memory.ipynb)) this task stopped short of perfect whenever we tried: a vector that
 #   is put together from a row's part and a column's part cannot express a shift that is exact across the
 #   ends of rows. With one learned vector for each position it can. A task that fails may be the fault of
 #   a layer that nobody suspects.
@@ -247,8 +249,8 @@ plot_transfer(row)
 #   that many Transformers begin with, nothing moved.
 # - **Others got another Table 2.** A careful reproduction of 2021 could not repeat the paper's first row:
 #   there a model trained with full attention fell to guessing under any hash, and its LSH models did
-#   *not* fall to guessing under full attention, as the paper's did. What "full attention" means explains
-#   much of it: here it has the same unit-length keys and the same rule that a token sees itself last, so
+#   *not* fall to guessing under full attention, as the paper's did. What "full attention" means may
+#   explain some of it: here it has the same unit-length keys and the same rule that a token sees itself last, so
 #   that only the set of pairs differs. Compare the matrix above with both.
 # - **A measure must repeat.** If evaluation draws new rotations each time, as a well-known library does,
 #   two evaluations of the same weights differ, and so does every cell of a table. Here the rotations of

@@ -160,6 +160,10 @@ first, last = (share_of_equal_bytes(snapshot, 0) for snapshot in (0, -1))
 print(f"any two tokens: {any_two:.2f}, in a bucket at first: {first:.2f}, at last: {last:.2f}")
 
 # %% [markdown]
+# *What you see:* a bucket holds equal bytes far more often than chance would, and it did so before the first
+# step: equal bytes begin with equal vectors. What training changed is not that, but how much of full
+# attention's weight the rounds hold (the two sentences above).
+#
 # ## 3. Let it write
 #
 # `sample` draws a byte from the model's distribution, appends it, and asks again. The **temperature**
@@ -204,6 +208,9 @@ print(f"{before.measure:.3f} bits per byte before, {after.measure:.3f} after, {r
 print("no worse than before, within 0.1 bits:", after.measure < before.measure + 0.1)
 
 # %% [markdown]
+# The writer had come to the end of its schedule on this very text, so a few careful steps change little. Try
+# a text that it has not read.
+#
 # ## 5. What did the misses cost?
 #
 # In a text no key is *the* needed one. But the same weights can be used with full attention in the place
@@ -228,8 +235,9 @@ HTML(write_miss_cost(cost, n_hashes=1))
 
 # %% [markdown]
 # *What you see:* each byte is painted with what missed keys cost it: orange lost bits, blue gained some. A
-# missed key may even help, if it would have misled. Costs gather where a rare word comes again, since there a
-# single earlier place knows the answer; most bytes follow from their neighbours, which the local layers see.
+# missed key may even help, if it would have misled. With one round most predictions miss at least half of
+# full attention's weight and lose almost nothing by it; a few bytes pay a lot (the sentence above counts
+# both). Unlike in copying, no single key decides.
 
 # %% [markdown]
 # ## 6. Look inside

@@ -1,4 +1,4 @@
-"""Repeat what you read: the paper's 0w0w, which needs a look far back (Sec. 5, synthetic task)."""
+"""Repeat what you read: the paper's 0w0w, which needs a look far back (Sec. 2, synthetic task)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
