@@ -54,7 +54,7 @@ lessons.begin()
 #
 # A causal query of full attention sees all earlier keys, on average half of the sequence. A query of LSH
 # attention sees a piece of its bucket in each round. With the number of buckets in proportion to the length, as
-# the paper chooses it (two for each chunk), buckets stay as long as they were, and so does what a query sees.
+# the paper chooses it (two for each chunk), buckets stay about as long as they were, and so does what a query sees.
 # These numbers are exact, counted from plans without ever building length times length:
 
 # %%
@@ -89,7 +89,8 @@ for length in (1024, 2048, 4096, 8192, 16384):
 # %% [markdown]
 # *What you see:* from line to line the length doubles and full attention's pairs grow fourfold. LSH attention's
 # grow a little faster than the length: random vectors do not fill all buckets evenly, the less so the more
-# there are. If a pair cost the same in both, they would be level at the length in the last column. It does not
+# directions there are. (Above 128 buckets a bucket is two choices among fewer directions each: hence the step back
+# after 4,096 tokens.) If a pair cost the same in both, they would be level at the length in the last column. It does not
 # cost the same.
 #
 # ## 2. Count the work
