@@ -149,7 +149,7 @@ plot_attention_memory(memory)
 # double at first, and then grow more slowly: its scores exist in blocks of a limited size, so that in the
 # end only what goes in and comes out is left to grow, and that is proportional to the length. The dotted
 # lines are the terms of the paper's Table 1, to which nothing is fitted ($b$ texts, $n_h$ heads, $l$
-# tokens, $n_r$ rounds, $c$ scores of a token in a round).
+# tokens, $n_r$ rounds, and $c = (4l/n_c)^2$ with $n_c$ chunks: so it is printed, and far more than is needed).
 #
 # To the left full attention needs *less*. Short texts have no reason for anything else.
 #
