@@ -185,8 +185,7 @@ plot_bucket_load(load)
 # Nothing else in the Reformer knows how buckets came about, so you may replace the hash by any function from
 # vectors to whole numbers. A common one in two lines: the signs along three axes, eight octants.
 #
-# > **Predict, then move.** These regions never change. Will each own the same part of the sphere? And what
-# > becomes of two near vectors on either side of a border, however many rounds there are?
+# > **Predict, then move.** Are its regions equally large? And what can a second round add to it?
 
 
 # %%

@@ -19,6 +19,7 @@ import nbformat
 import pdoc
 from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
+from nbconvert.filters import markdown2html
 from pygments.formatters import HtmlFormatter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,6 +60,10 @@ def main(folder: str) -> None:
         around = lessons[place - 1 : place] + lessons[place + 1 : place + 2]
         (site / f"{lesson.name}.html").write_text(lesson_page(lesson, around), encoding="utf-8")
     (site / "index.html").write_text(index_page(lessons, site), encoding="utf-8")
+    for document in sorted((ROOT / "docs").glob("*.md")):
+        text = document.read_text(encoding="utf-8")
+        body = f"<main>{to_pages(markdown2html(with_mathml(text)))}</main>"
+        (site / f"{document.stem}.html").write_text(page(document.stem, body), encoding="utf-8")
     write_reference(site / "api")
     print(f"{len(lessons)} lessons and the reference: open {site / 'index.html'}")
 
@@ -110,8 +115,9 @@ def _mathml(match: re.Match) -> str:
 
 
 def to_pages(body: str) -> str:
-    """Let links to notebooks lead to their pages."""
-    return re.sub(r'(href="[\w./-]*)\.ipynb', r"\1.html", body)
+    """Let links to notebooks and documents lead to their pages, which all stand in one folder."""
+    link = r'(href=")(?:\.\./(?:docs|notebooks)/)?([\w-]+)\.(?:ipynb|md)\b'
+    return re.sub(link, r"\1\2.html", body)
 
 
 def page(title: str, body: str) -> str:

@@ -142,6 +142,9 @@ EXPLORERS = {
         ),
         Explorer(key="recall", make=_recall, most=recall.MOST_TOKENS),
         Explorer(key="memory", make=_memory, most=memory.MOST_OPERATIONS),
+        Explorer(
+            key="misses", make=lambda _: viz.explore_misses(model_of(256), text_of(256)), most=None
+        ),
         Explorer(key="bugs", make=lambda _: viz.explore_bugs(), most=None),
         Explorer(key="speed", make=lambda _: viz.explore_speed(_RESULTS), most=None),
         Explorer(

@@ -170,7 +170,7 @@ def test_every_bucket_with_pairs_is_a_dot_at_its_size_and_loss(load):
     shares = 100 * load.lost[some] / load.pairs[some]
     assert np.allclose(dots, sorted(zip(load.sizes[some].tolist(), shares, strict=True)))
     share = load.lost.sum() / load.pairs.sum()
-    assert lost.get_title(loc="left") == f"Of pairs in one bucket {share:.0%} are lost"
+    assert lost.get_title(loc="left") == f"{share:.0%} of pairs lost"
 
 
 def test_plotly_draws_the_same_bars_and_dots(load):
