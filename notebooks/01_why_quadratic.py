@@ -109,7 +109,8 @@ for j in last.argsort(descending=True)[:4].tolist():
     print(f"the last '{WORDS[-1]}' gives {last[j]:.1%} to '{WORDS[j]}' at {j}")
 
 # %% [markdown]
-# What you see: the last word looks most at the same word, but not by much. Section 4 asks why.
+# What you see: the last word looks most at the same word, and still gives most of its weight to others.
+# Section 4 asks why.
 #
 # ## 2. What quadratic costs
 #
@@ -144,8 +145,11 @@ plot_attention_memory(memory)
 
 # %% [markdown]
 # What you see: on these axes a power of the length is a straight line, whose slope is the power. Full
-# attention's line is twice as steep as LSH attention's. The dotted lines are the terms of the paper's
-# Table 1, to which nothing is fitted ($b$ texts, $n_h$ heads, $l$ tokens, $n_r$ rounds).
+# attention's bytes grow nearly fourfold from a length to its double, like the square. LSH attention's
+# double at first, and then grow more slowly: its scores exist in blocks of a limited size, so that in the
+# end only what goes in and comes out is left to grow, and that is proportional to the length. The dotted
+# lines are the terms of the paper's Table 1, to which nothing is fitted ($b$ texts, $n_h$ heads, $l$
+# tokens, $n_r$ rounds, and $c = (4l/n_c)^2$ with $n_c$ chunks: so it is printed, and far more than is needed).
 #
 # To the left full attention needs *less*. Short texts have no reason for anything else.
 #
@@ -299,8 +303,10 @@ print(explorer)
 explorer.controls["noise"].value = 0.0
 
 # %% [markdown]
-# What you see: few of the pairs, most of the weight, as long as equal words point the same way. When they
-# do not, the hash looks at about as many pairs and finds much less: it has nothing to go by.
+# What you see: as long as equal words point the same way, the hash finds a much larger share of the weight
+# than of the pairs. When they do not, the two shares are nearly alike: it has nothing to go by, and might as
+# well have chosen by lot. The last number says what it costs: for sixteen tokens four rounds compute *more*
+# scores than full attention. Hashing is for long texts.
 #
 # ## What surprised us
 #

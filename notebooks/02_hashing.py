@@ -138,8 +138,10 @@ for angle in (10, 30, 60, 90, 150):
 # %% [markdown]
 # *What you see:* one round is a poor filter. At 30 degrees it misses many pairs; fewer buckets would find
 # more, and let more strangers in. Several **rounds**, each with directions of its own, do both: a pair is
-# found if *any* round finds it, with probability $1 - (1 - p)^n$, so near pairs are almost always found,
-# and far ones are still mostly left out. Lesson 04 asks how many rounds are enough.
+# found if *any* round finds it, with probability $1 - (1 - p)^n$, so near pairs are almost always found.
+# Strangers profit, too: random vectors of many numbers stand nearly at right angles, and the row for 90
+# degrees says how many of them four rounds let in. More buckets keep them out, and lesson 04 asks how many
+# rounds are enough then.
 #
 # ## 4. Thousands of buckets from a few directions
 #
@@ -204,14 +206,14 @@ mine.figure
 #
 # - **Shared rotations.** One library draws one set of directions for all heads and all texts of a batch. Then
 #   a pair that is unlucky in one head is unlucky in all. Here every head and round has its own.
-# - **A number per round, not per sequence.** Both libraries add `round * n_buckets` to the bucket to sort all
-#   rounds at once. With many rounds and buckets such keys overflow 32 bits. Here buckets are numbered from 0
-#   in each round.
+# - **A number per round, not per sequence.** Other implementations add `round * n_buckets` to the bucket to
+#   sort all rounds at once. In the authors' code the keys of this sort are 32-bit numbers, and for a long text
+#   they wrap around. Here buckets are numbered from 0 in each round.
 # - **Bucket counts must not depend on the text.** If the number of buckets follows the length of the input, then
 #   every generated token may change all hashes. Here it follows from the config.
 # - **It is not hyperplane LSH.** Many tutorials explain the signs of a few products (as `octant`). The paper's
-#   hash takes the *largest* product: with the same directions its regions are rounder, and a near pair is
-#   less often divided.
+#   hash takes the *largest* product: with as many buckets its regions are rounder, and a near pair is less
+#   often divided.
 #
 # ## Exercises
 #

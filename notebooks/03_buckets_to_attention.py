@@ -121,8 +121,10 @@ for chunk_length in (4, 8, 16):
 
 # %% [markdown]
 # *What you see:* with one chunk of sixteen nothing is lost. Shorter chunks cost less and lose pairs of long
-# buckets. The chunk rule has a price that lesson 05 looks at: where the borders fall depends on all tokens,
-# later ones too.
+# buckets. Doubling a chunk never hides a pair, but other lengths can: a token looks back to the beginning of
+# its own chunk and one chunk more, so slot 11 reaches 7 slots back with chunks of 4, and only 6 with chunks
+# of 5. The chunk rule has another price, which lesson 05 looks at: where the borders fall depends on all
+# tokens, later ones too.
 #
 # ## 3. Two numbers a token: the plan
 #
@@ -178,7 +180,9 @@ print("tokens that see nobody, and look at themselves:", alone[0, 0, :, 0].nonze
 # ## 5. Rounds computed apart
 #
 # An implementation computes one round after the other, each with a softmax of its own: outputs $o_i^{(r)}$ and
-# log-sums $z_i^{(r)}$. If every pair is counted in one round only, their sum is the union's softmax (Eq. 14):
+# log-sums $z_i^{(r)}$. If every pair is counted in one round only, their weighted sum is the union's softmax
+# (Eq. 14). The paper instead lets a pair that $N_{ij}$ rounds see count $1/N_{ij}$ in each, by subtracting
+# $\log N_{ij}$ from its score (Eq. 16), which gives the same total:
 #
 # $$o_i = \sum_r \exp(z_i^{(r)} - z_i)\, o_i^{(r)}, \qquad z_i = \log \sum_r \exp z_i^{(r)}$$
 
@@ -214,6 +218,9 @@ many.controls["n_buckets"].value = 32
 print(many)
 
 # %% [markdown]
+# *What you see:* twice as many buckets make the band emptier, not narrower. Its width is that of the window,
+# which the chunks decide: longer chunks widen it.
+#
 # ## What surprised us
 #
 # - **Look-back that wraps.** In both well-known implementations the first chunk looks back at the last one, and
