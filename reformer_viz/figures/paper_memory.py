@@ -31,6 +31,7 @@ Term = tuple[str, np.ndarray, str, str]
 
 _MOST_NAMES = 18
 _TITLE = "Most activations at once, beside Tables 1 and 3"
+_SHORT_TITLE = "At once, over Tables 1, 3"  # where panels are narrow
 _DASHES = {"--": "dash", ":": "dot"}
 
 
@@ -54,7 +55,7 @@ def plot_memory_with_paper(memory: Memory) -> Figure:
 
 def plotly_memory_with_paper(memory: Memory) -> Any:
     """Draw `plot_memory_with_paper` with Plotly."""
-    figure = plotly_panels(memory, _TITLE)
+    figure = plotly_panels(memory, _SHORT_TITLE)
     at = {"row": 1, "col": 4 if memory.timed else 3}
     for kind, step in memory.steps.items():
         words = [in_units(n_bytes) for n_bytes in step.activations]
@@ -67,7 +68,7 @@ def plotly_memory_with_paper(memory: Memory) -> Any:
             y=amounts,
             name=_in_plain(name),
             mode="lines",
-            line={"color": MUTED if colour == INK else colour, "width": 1.6, "dash": _DASHES[line]},
+            line=_plotly_line(colour, line),
             customdata=[in_units(amount * MIB) for amount in amounts],
             hovertemplate="%{customdata}",
             **at,
@@ -125,6 +126,12 @@ def _draw_beside_paper(axes: Axes, memory: Memory) -> None:
         axes.plot(memory.values, amounts, line, color=colour, linewidth=1.3)
     dress(axes, _TITLE, AXES[memory.axis])
     _scale_in_powers(axes, memory.values, terms)
+
+
+def _plotly_line(colour: str, line: str) -> dict:
+    """Describe a term's line; the ink of print would vanish on a dark page, so dashes tell it."""
+    looks = (MUTED, "dashdot") if colour == INK else (colour, _DASHES[line])
+    return {**dict(zip(("color", "dash"), looks, strict=True)), "width": 1.6}
 
 
 def _in_plain(formula: str) -> str:

@@ -85,6 +85,21 @@ def test_the_papers_lines_lie_over_what_was_measured():
     assert "where Table 3 counts" in repr(panel)
 
 
+def test_titles_fit_their_panels_and_no_two_lines_of_one_look_alike():
+    panel = explore_memory(CONFIG, show="depths", n_layers=2, length=32)
+    figure = MemoryView().plotly(panel.data, {})
+    room, letter = 800, 8  # pixels of a page, and of a letter of a title, rather too many
+    for title, axis in zip(figure.layout.annotations, ("xaxis", "xaxis2", "xaxis3"), strict=True):
+        left, right = figure.layout[axis].domain
+        assert len(title.text) * letter <= (right - left + 0.08) * room, title.text
+    looks = [
+        (trace.line.color, trace.line.dash, trace.mode)
+        for trace in figure.data
+        if trace.xaxis == "x3"
+    ]
+    assert len(looks) == len(set(looks)) == len(KINDS) + 5
+
+
 def test_a_kind_that_the_table_has_no_row_for_is_shown_over_the_attention_terms():
     panel = explore_memory(CONFIG, show="depths", kind="checkpointed", n_layers=2, length=32)
     assert "Table 3 counts" not in repr(panel)
