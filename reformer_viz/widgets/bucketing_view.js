@@ -1,9 +1,9 @@
 // Bucketing: the sequence, its buckets, sorted order and chunks, and who sees whom, round by round.
 // Its words are those of `describe` in plan_view.js, which are those of `Bucketing.describe`.
 
+import { binned, MOST_PAIRWISE, SEVERAL } from './plan_cells.js';
 import {
-  binned, describe, dial, kindsFor, kindsOf, make, openPage, painter, planRound,
-  ELSEWHERE, FOUND, HIDDEN, LOST, MOST_PAIRWISE, SEEN, SEVERAL,
+  describe, dial, kindsFor, kindsOf, make, openPage, painter, planRound, ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
 } from './plan_view.js';
 
 // ---- The picture ---------------------------------------------------------------------------

@@ -4,8 +4,8 @@
 // the model itself made, and name the version of the data that they belong to.
 
 import {
-  dial, eachSeen, make, many, nameOf, num, openPage, paddingInWords, painter, planRound, tokenInWords,
-  ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
+  dial, eachSeen, kindsFor, make, many, nameOf, num, openPage, paddingInWords, painter, planRound, sees,
+  tokenInWords, ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
 } from './plan_view.js';
 
 // ---- What follows from the buckets -----------------------------------------------------------
@@ -38,21 +38,10 @@ export function ruleOf(data, place) {
   return rule;
 }
 
-// What a round makes of every key for one query, and which round shows it first.
+// What a round makes of every key for one query, and which round shows a key first (-1: none).
 export function rowOf(plans, rule, round, token) {
-  const buckets = rule.buckets[round], n = buckets.length, kinds = new Uint8Array(n);
-  const real = i => !rule.padding?.[i], by = new Int16Array(n).fill(-1);
-  const may = j => (rule.causal ? j < token : j !== token) && real(j) && real(token);
-  for (let j = 0; j < n; j++) if (buckets[j] === buckets[token] && may(j)) kinds[j] = LOST;
-  plans.forEach(({ order, slot, first, last }, r) => {
-    for (let s = slot[token], t = first[s]; t <= last[s]; t++) {
-      const j = order[t];
-      if (!may(j)) continue;
-      if (by[j] < 0) by[j] = r;
-      if (r === round) kinds[j] = SEEN;
-      else if (kinds[j] !== SEEN) kinds[j] = kinds[j] === LOST || kinds[j] === FOUND ? FOUND : ELSEWHERE;
-    }
-  });
+  const kinds = kindsFor(plans, rule, round, token);
+  const by = key => (kinds[key] === HIDDEN ? -1 : plans.findIndex(plan => sees(plan, token, key)));
   return { kinds, by };
 }
 
@@ -110,7 +99,7 @@ function roundInWords(rule, plan, round) {
 }
 
 function weightsInWords(rule, row, weights, token) {
-  if (row.by.every(r => r < 0)) return 'No round shows it anybody, so it attends to itself.';
+  if (row.kinds.every(kind => kind === HIDDEN || kind === LOST)) return 'No round shows it anybody, so it attends to itself.';
   const named = [...weightsOf(weights, token)].slice(0, 3).map(
     ([key, halves]) => `token ${num(key)}${nameOf(rule, key)} ${percent(halves)}`);
   return `It gives most weight to ${named.join(', ') || 'none in particular'}.`;
@@ -304,7 +293,6 @@ function pictureOf({ rule, plans, buckets, data, place }, size, ink) {
 // Part of sorted order: queries in rows, keys in columns, a cell a pair.
 function drawDetail({ fill, frame, ink }, { rule, plans, plan, whole, buckets, data }, start, x, one) {
   const shown = Math.min(DETAIL, buckets.length), gap = one > 4 ? 1 : 0;
-  const sees = ({ slot, first, last }, i, j) => first[slot[i]] <= slot[j] && slot[j] <= last[slot[i]];
   for (let row = 0; row < shown; row++) {
     const i = plan.order[start + row], y = TITLE + row * one, b = buckets[i], colour = data.colours[b];
     const edge = slot => between(0, slot - start, shown);
@@ -328,7 +316,7 @@ function chipsOf(view, title, keys, choose) {
   const { data, buckets, shares, row } = view, share = key => shares?.get(key) ?? 0;
   const heavy = [...keys].sort((a, b) => share(b) - share(a) || a - b);
   const chip = key => {
-    const found = row.by[key] >= 0 && row.kinds[key] !== SEEN ? `round ${row.by[key]}` : '';
+    const found = row.kinds[key] === FOUND || row.kinds[key] === ELSEWHERE ? `round ${row.by(key)}` : '';
     const facts = [num(key), share(key) && percent(share(key)), found].filter(Boolean).join(' · ');
     const swatch = make('i', { style: `background:${data.colours[buckets[key]]}` });
     const name = make('b', { textContent: data.labels[key] });

@@ -431,7 +431,7 @@ function replay(cases) {
     return {
       round: place.round, token: place.token, rounds: rule.buckets.length,
       rule: [rule.chunk_length, rule.window, rule.within_bucket],
-      kinds: row && [...row.kinds], by: row && [...row.by],
+      kinds: row && [...row.kinds], by: row && Array.from(row.kinds, (_, key) => row.by(key)),
       words: look(unpack(late)), pending: look(null),
     };
   }));
