@@ -27,9 +27,8 @@ class ClassicWatch(Watch):
     def __init__(self, browser, home: str, **options):
         super().__init__(browser, home, **options)
         self.home = home
-        self.page.on("console", self._note)
 
-    def _note(self, message) -> None:
+    def _hear(self, message) -> None:
         where = message.location.get("url", "")
         if message.type == "error" and MISSED not in where:
             self.errors.append(f"{message.text} ({where})")
@@ -50,7 +49,7 @@ class ClassicWatch(Watch):
         self.page.evaluate("() => Jupyter.notebook.save_notebook().then(() => true)")
 
     @property
-    def complaints(self) -> list[str]:
+    def failures(self) -> list[str]:
         """What cells wrote to standard error, and where they stopped."""
         return self.page.locator(".output_stderr, .output_error").all_inner_texts()
 

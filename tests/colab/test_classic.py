@@ -304,7 +304,7 @@ def test_saved_and_opened_without_its_kernel_it_says_and_shows_the_same(opened, 
 
 @pytest.mark.browser
 def test_nothing_failed_and_nobody_else_was_asked(opened, server_log):
-    assert opened.watched.complaints == []
+    assert opened.watched.failures == []
     assert opened.watched.errors == []
     assert opened.watched.foreign == []
     assert "Traceback" not in server_log()
@@ -343,7 +343,7 @@ def test_a_run_is_shown_while_its_cell_runs_although_the_kernel_hears_nothing(
     assert watched.page.evaluate("() => document.querySelector('.rx-root').__rx.place.token") >= 0
     watched.wait_for_status("After step 40")
     watched.wait_until_idle()
-    assert (watched.complaints, watched.errors, watched.foreign) == ([], [], [])
+    assert (watched.failures, watched.errors, watched.foreign) == ([], [], [])
     assert "Traceback" not in server_log()
     watched.context.close()
     shut_down()
@@ -363,7 +363,7 @@ def test_where_every_output_is_a_page_the_link_is_an_empty_output_of_its_own(
     assert len(outputs) == 2
     assert WIDGET in outputs[1].data
     assert watched.page.locator(".output_subarea").last.inner_text().strip() == ""
-    assert (watched.complaints, watched.errors, watched.foreign) == ([], [], [])
+    assert (watched.failures, watched.errors, watched.foreign) == ([], [], [])
     assert "Traceback" not in server_log()
     watched.context.close()
     shut_down()
