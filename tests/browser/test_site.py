@@ -71,14 +71,10 @@ def test_an_equation_is_drawn(visitor, site):
 def test_an_explorer_moves_on_the_page(visitor, site):
     visit(visitor, site / "00_tour.html")
     root = visitor.page.locator(".rx-root").first
-    before = root.locator("[role=status]").inner_text()
+    root.locator("[role=status]", has_text="Round 0").wait_for()
     root.get_by_role("slider", name="round", exact=True).focus()
     visitor.page.keyboard.press("ArrowRight")
-    visitor.page.wait_for_function(
-        "before => document.querySelector('.rx-root [role=status]').innerText !== before",
-        arg=before,
-    )
-    assert "Round 1" in root.locator("[role=status]").inner_text()
+    root.locator("[role=status]", has_text="Round 1").wait_for()
     assert_at_peace(visitor, site)
 
 
