@@ -242,12 +242,18 @@ def look_at_all(
         raise ValueError(f"recall needs at least 2 tokens, got {length}: one has no key to find")
     padding = None if padding is None else _checked(padding, qk)
     rows = max(1, _SCORES_AT_ONCE // (batch * heads * length))
-    keys = keys_from(qk)
-    blocks = [
-        _look(qk, keys, values, slice(start, start + rows), min(top_k, length - 1), causal, padding)
-        for start in range(0, length, rows)
-    ]
-    best, where, log_total, *out = (torch.cat(parts, dim=2) for parts in zip(*blocks, strict=True))
+    keys, most = keys_from(qk), min(top_k, length - 1)
+    best, log_total = qk.new_empty(batch, heads, length, most), qk.new_empty(batch, heads, length)
+    where = torch.empty_like(best, dtype=torch.long)
+    out = None if values is None else torch.empty_like(values)
+    # Filled in place: results that are kept between two blocks' scores would tear memory to pieces.
+    for start in range(0, length, rows):
+        block = slice(start, start + rows)
+        scores = _scores(qk, keys, block, causal, padding)
+        torch.topk(scores, most, out=(best[:, :, block], where[:, :, block]))
+        log_total[:, :, block] = scores.logsumexp(-1)
+        if values is not None:
+            out[:, :, block] = _out_of(scores, log_total, values, block, padding)
     real = best > -torch.inf
     weight = (best - log_total[..., None]).exp().where(real, 0)
     cosine = (best / qk.norm(dim=-1, keepdim=True)).nan_to_num(0, 0, 0).clamp(-1, 1)
@@ -259,7 +265,7 @@ def look_at_all(
         angle=cosine.double().arccos().cpu().numpy(),
         weight=weight,
         log_total=log_total,
-        out=out[0] if out else None,
+        out=out,
         top_k=top_k,
         causal=causal,
         padding=padding,
@@ -313,16 +319,14 @@ def _checked(
     return padding
 
 
-def _look(
+def _scores(
     qk: Float[Tensor, "batch heads length d_head"],
     keys: Float[Tensor, "batch heads length d_head"],
-    values: Float[Tensor, "batch heads length d_value"] | None,
     block: slice,
-    top_k: int,
     causal: bool,
     padding: Bool[Tensor, "batch length"] | None,
-) -> tuple[Tensor, ...]:
-    """Attend from a block of queries: top scores, whose they are, log_total, and the output."""
+) -> Float[Tensor, "batch heads rows length"]:
+    """Return a block of queries' scores with every key that they may attend to."""
     scores = qk[:, :, block] @ keys.mT
     position = torch.arange(qk.shape[2], device=qk.device)
     query = position[block, None]
@@ -330,16 +334,21 @@ def _look(
     if padding is not None:
         nobody = padding[:, None, block, None] | padding[:, None, None]
         scores.masked_fill_(nobody, -torch.inf)
-    best = scores.topk(top_k)
-    log_total = scores.logsumexp(-1)
-    if values is None:
-        return *best, log_total
-    weights = (scores - log_total[..., None]).exp()
-    alone = log_total[..., None] == -torch.inf
-    out = torch.where(alone, values[:, :, block], weights.nan_to_num() @ values)
-    if padding is not None:
-        out = out.masked_fill(padding[:, None, block, None], 0)
-    return *best, log_total, out
+    return scores
+
+
+def _out_of(
+    scores: Float[Tensor, "batch heads rows length"],
+    log_total: Float[Tensor, "batch heads length"],
+    values: Float[Tensor, "batch heads length d_value"],
+    block: slice,
+    padding: Bool[Tensor, "batch length"] | None,
+) -> Float[Tensor, "batch heads rows d_value"]:
+    """Return a block of queries' output: who is alone has itself, padding has nothing."""
+    log_total = log_total[:, :, block, None]
+    weights = (scores - log_total).exp().nan_to_num()
+    out = torch.where(log_total == -torch.inf, values[:, :, block], weights @ values)
+    return out if padding is None else out.masked_fill(padding[:, None, block, None], 0)
 
 
 @torch.no_grad()
