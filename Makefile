@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test test-colab on-colab test-matrix notebooks site students pictures sheet \
+.PHONY: help lab test test-colab on-colab test-matrix notebooks site students hints pictures sheet \
     bench bench-views measured
 
 help:  ## list the targets
@@ -56,6 +56,9 @@ site: $(VENV)/test.installed  ## make every lesson a page with living explorers,
 
 students: $(VENV)/lab.installed  ## copy the lessons without their solutions into students/
 	$(BIN)/python tools/student_copies.py students
+
+hints: $(VENV)/test.installed  ## list for teachers what every checker says to which wrong answer
+	$(BIN)/python -m tools.list_hints
 
 pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 	$(BIN)/python tools/draw_pictures.py

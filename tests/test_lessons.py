@@ -6,6 +6,8 @@ imports in scope.
 """
 
 import ast
+import importlib
+import pkgutil
 import re
 import subprocess
 import sys
@@ -17,14 +19,19 @@ import jupytext
 import nbformat
 import pytest
 
-from reformer_viz.lessons import Verdict
+from reformer_viz.lessons import Exercise, Verdict, checks
 from reformer_viz.lessons.exercise import NOT_WRITTEN
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
-import run_lessons  # noqa: E402 - a tool, not a package
+import list_hints  # noqa: E402 - a tool, not a package
+import run_lessons  # noqa: E402
 from run_lessons import RUN_TIME  # noqa: E402
 
+CHECKS = [
+    importlib.import_module(f"{checks.__name__}.{found.name}")
+    for found in pkgutil.iter_modules(checks.__path__)
+]
 NOTEBOOKS = ROOT / "notebooks"
 TOUR, *LESSONS = sorted(NOTEBOOKS.glob("[0-9]*.py"))
 lessons = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.stem)
@@ -330,3 +337,16 @@ def test_a_broken_link_is_found():
     said = [*broken_links(TOUR, "[a](01_nothing.ipynb), [b](00_tour.ipynb#No-such-heading)")]
     assert len(said) == 2
     assert [*broken_links(TOUR, "[a](00_tour.ipynb#5.-Real-text), [b](https://example.org)")] == []
+
+
+def test_the_teachers_page_of_hints_is_what_the_checkers_say():
+    page = list_hints.make_page()
+    assert (ROOT / "docs" / "hints.md").read_text("utf-8") == page, "run `make hints`"
+    every = [hint for module in CHECKS for hint in hints_of(module)]
+    assert len(every) > 3 * len(LESSONS)
+    assert [hint for hint in every if hint not in page] == []
+
+
+def hints_of(module) -> list[str]:
+    exercises = [value for value in vars(module).values() if isinstance(value, Exercise)]
+    return [mistake.hint for exercise in exercises for mistake in exercise.mistakes]
