@@ -42,8 +42,8 @@ PYTHONS ?=
 PLAIN = ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem
 
 test-matrix: $(VENV)/test.installed  ## check the stored outputs on other threads, processors and Pythons
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval notebooks
-	$(PLAIN) $(BIN)/python -m pytest --nbval notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --nbval -n $(JOBS) --dist loadscope notebooks
+	$(PLAIN) $(BIN)/python -m pytest --nbval -n $(JOBS) --dist loadscope notebooks
 	for python in $(PYTHONS); do \
 	    $(MAKE) --no-print-directory VENV=$(VENV)-$$python PYTHON=$$python test || exit 1; done
 
