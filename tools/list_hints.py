@@ -7,6 +7,8 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -31,7 +33,13 @@ def make_page() -> str:
         text = lesson.read_text("utf-8")
         for name in re.findall(rf"from {checks.__name__} import (\w+)", text):
             parts += _section(lesson, text, importlib.import_module(f"{checks.__name__}.{name}"))
-    return "\n".join(parts)
+    return _formatted("\n".join(parts))
+
+
+def _formatted(page: str) -> str:
+    """Lay out the page's code as `make test` demands: unparsed, it is one long line."""
+    ruff = [sys.executable, "-m", "ruff", "format", "--stdin-filename", str(PAGE), "-"]
+    return subprocess.run(ruff, input=page, capture_output=True, text=True, check=True).stdout
 
 
 def _section(lesson: Path, text: str, module: ModuleType) -> Iterator[str]:
