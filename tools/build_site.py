@@ -46,9 +46,9 @@ class Lesson:
 
     @property
     def summary(self) -> str:
-        """Return the first paragraph."""
+        """Return the first paragraph that is neither the title nor the link to Colab."""
         paragraphs = self.notebook.cells[0].source.split("\n\n")
-        return next(text for text in paragraphs if not text.startswith("#"))
+        return next(text for text in paragraphs if not text.startswith(("#", "[Open in Colab]")))
 
 
 def main(folder: str) -> None:
