@@ -259,7 +259,7 @@ for name, step in memory.steps.items():
     slope = np.log2(step.activations[-1] / step.activations[0]) / doublings
     print(f"{name:<15}slope {slope:.2f} from end to end")
 same = memory.chunked.activations == narrow.chunked.activations
-as_narrow = [length for length, is_same in zip(lengths, same) if is_same]
+as_narrow = [length for length, is_same in zip(lengths, same, strict=True) if is_same]
 print("chunked, as much alive as with a middle of 64 in place of 2,048: at", as_narrow, "tokens")
 
 # %% [markdown]

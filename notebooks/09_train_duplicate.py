@@ -215,7 +215,9 @@ print(price)
 # %%
 print("rounds shown:", price.data.n_hashes)
 missed, wrong = 1 - price.data.of.seen, 1 - price.data.of.accuracy
-print("of the keys that one round misses, four leave less than a tenth:", missed[3] < missed[0] / 10)
+print(
+    "of the keys that one round misses, four leave less than a tenth:", missed[3] < missed[0] / 10
+)
 print("of the wrong answers, four leave less than a fifth:", wrong[3] < wrong[0] / 5)
 
 # %% [markdown]

@@ -66,7 +66,9 @@ from reformer_viz.lessons import sixteen_tokens
 
 rotations = draw_rotations(1, 1, 8, 4, torch.Generator().manual_seed(1))
 few = plan_chunks(hash_vectors(sixteen_tokens(), rotations), chunk_length=4, causal=True)
-in_sight = few.last - few.first + 1  # of each slot, in one round; an empty run has first > last by one
+in_sight = (
+    few.last - few.first + 1
+)  # of each slot, in one round; an empty run has first > last by one
 print("keys in sight of each slot:", in_sight[0, 0, 0].tolist())
 print(f"together {int(in_sight.sum())} of the {16 * 15 // 2} pairs that full attention computes")
 
