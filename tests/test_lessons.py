@@ -39,6 +39,7 @@ lessons = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.s
 
 SECTIONS = ("What surprised us", "Exercises", "Questionnaire", "Next")
 EFFORT = re.compile(r"^\*Difficulty ([●○]{5}), importance ([●○]{5}), about \d+ minutes\.\*$", re.M)
+EXPLORER = re.compile(r"^(?:(?P<name>\w+) = )?(?P<call>explore_\w+)\(", re.M)
 LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]+)?(#[^)\s]+)?\)")
 SUMMARY = re.compile(r"<details>\s*<summary>(.*?)</summary>", re.DOTALL)
 
@@ -83,11 +84,33 @@ def faults_of_form(cells: list) -> Iterator[str]:
             yield f"there is no section '{title}'"
     if len(SUMMARY.findall(section(text, "Questionnaire"))) < 6:
         yield "the questionnaire has fewer than six questions"
-    moved = sum("explore_" in cell.source for cell in cells if cell.cell_type == "code")
-    if text.count("**Predict, then move.**") < moved:
-        yield "an explorer has no 'Predict, then move.' before it"
-    if moved and not any(re.search(r"\.(controls|place)\b", cell.source) for cell in cells):
-        yield "no cell moves the explorer"
+    yield from faults_of_explorers(cells)
+
+
+def faults_of_explorers(cells: list) -> Iterator[str]:
+    """Say which explorer asks for no prediction, is not moved by code, or not checked then.
+
+    Checked is what a cell prints of a moved explorer where nbval compares: its sentence, or, where
+    that holds times or losses, what of it does not change.
+    """
+    start = 0
+    for place, cell in enumerate(cells):
+        if cell.cell_type != "code" or not (call := EXPLORER.search(cell.source)):
+            continue
+        name, what = call["name"], call["call"]
+        if "**Predict, then move.**" not in prose(cells[start:place]):
+            yield f"{what} has no 'Predict, then move.' before it"
+        start = place + 1
+        later = [cell for cell in cells[start:] if cell.cell_type == "code"]
+        moving = rf"\b{name}\.(controls\[.*\]\.value|place) = "
+        moves = [i for i, cell in enumerate(later) if name and re.search(moving, cell.source)]
+        if not moves:
+            yield f"no cell moves {what}"
+        elif not any(
+            re.search(rf"\b{name}\b", cell.source) and "nbval-ignore-output" not in tags(cell)
+            for cell in later[moves[0] :]
+        ):
+            yield f"no output that nbval compares is of {what} after it was moved"
 
 
 def faults_of_exercises(cells: list) -> Iterator[str]:
@@ -110,6 +133,10 @@ def faults_of_exercises(cells: list) -> Iterator[str]:
 def test_a_lesson_has_the_form_of_a_lesson(lesson):
     cells = cells_of(lesson)
     assert "\n".join([*faults_of_form(cells), *faults_of_exercises(cells)]) == ""
+
+
+def test_each_explorer_of_the_tour_is_predicted_moved_and_checked():
+    assert "\n".join(faults_of_explorers(cells_of(TOUR))) == ""
 
 
 @pytest.mark.parametrize("lesson", [TOUR, *LESSONS], ids=lambda lesson: lesson.stem)
@@ -326,8 +353,8 @@ def lesson_from(text: str) -> list:
         ("about 20 s", "20 s", "no line '*Runs in about"),
         ("## Next\n", "## Then\n", "there is no section 'Next'"),
         ("<summary>?</summary>", "", "fewer than six questions"),
-        ("from math", "explore_bucketing\nfrom math", "no 'Predict, then move.' before it"),
-        ("from math", "explore_bucketing\nfrom math", "no cell moves the explorer"),
+        ("from math", "explore_bucketing()\nfrom math", "has no 'Predict, then move.' before"),
+        ("from math", "explore_bucketing()\nfrom math", "no cell moves explore_bucketing"),
         ("●●○○○", "hard", "exercise 1 does not say its difficulty"),
         ("Hint 2", "More", "exercise 1 has fewer than two hints"),
         ("```python", "```", "exercise 1 has no solution after it"),
@@ -340,6 +367,47 @@ def test_a_fault_of_form_is_found(old, new, fault):
     assert old in WHOLE
     cells = lesson_from(WHOLE.replace(old, new))
     assert fault in "\n".join([*faults_of_form(cells), *faults_of_exercises(cells)])
+
+
+SHOWN = """\
+# %% [markdown]
+# > **Predict, then move.** What comes?
+
+# %% tags=["nbval-ignore-output"]
+one = explore_speed(speed)
+one
+
+# %% tags=["nbval-ignore-output"]
+one.controls["n_hashes"].value = 1
+print(one)
+
+# %%
+print(str(one).partition(":")[0])
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "faults"),
+    [
+        ("", "", []),
+        ("then move", "then look", ["explore_speed has no 'Predict, then move.' before it"]),
+        ('one.controls["n_hashes"].value = 1', "", ["no cell moves explore_speed"]),
+        ("one = ", "", ["no cell moves explore_speed"]),
+        (
+            "print(str(one)",
+            "print(str(two)",
+            ["no output that nbval compares is of explore_speed after it was moved"],
+        ),
+    ],
+)
+def test_a_fault_of_an_explorer_is_found(old, new, faults):
+    assert [*faults_of_explorers(lesson_from(SHOWN.replace(old, new)))] == faults
+
+
+def test_every_explorer_needs_its_own_prediction():
+    second = SHOWN.replace("one", "two").partition("# %% tags")[2]
+    said = [*faults_of_explorers(lesson_from(SHOWN + "\n# %% tags" + second))]
+    assert said == ["explore_speed has no 'Predict, then move.' before it"]
 
 
 def test_a_wrong_solution_is_found(tmp_path):
