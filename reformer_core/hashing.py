@@ -20,7 +20,7 @@ EVALUATION = -1
 
 # How many projected numbers exist at once, so that hashing is linear in memory whatever n_buckets
 # is: on a processor few enough for its cache.
-_NUMBERS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 24}
+_NUMBERS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 24}
 
 
 def default_n_buckets(max_length: int, chunk_length: int) -> Buckets:

@@ -220,7 +220,7 @@ class _Heads:
         top = cosines.amax(-1, keepdim=True)  # in [1, 3], or 0
         if piece.filler is not None:
             top.masked_fill_(piece.filler, 0)
-        top.sub_(2).mul_(piece.of_queries(self.scale, self.room, "scale"))
+        top.sub_(2).mul_(piece.of_queries(self.scale, "scale"))
         piece.raise_queries(highest, top)
 
     def _attend(self, piece: Piece, highest: Tensor, out: Tensor, total: Tensor) -> None:
@@ -255,8 +255,8 @@ class _Heads:
             d_weights.mul_(share)
             dropped = weights * share
         piece.add_to_keys(d_values, dropped.mT, d_out, room)
-        d_scores = d_weights.sub_(piece.of_queries(projected, room, "projected")).mul_(weights)
-        norm = piece.of_queries(self.norm, room, "norm")
+        d_scores = d_weights.sub_(piece.of_queries(projected, "projected")).mul_(weights)
+        norm = piece.of_queries(self.norm, "norm")
         if piece.alike:
             both = self._both_ways(piece, d_scores, torch.mul(d_scores, norm, out=weights), cosines)
             piece.add_to_queries(d_qk, both, keys, room)
@@ -278,7 +278,7 @@ class _Heads:
         moves it, which is the diagonal.
         """
         both = self.room("both", d_scores, *piece.shape)
-        one_by_norm = piece.of_queries(self.one_by_norm, self.room, "one by norm")
+        one_by_norm = piece.of_queries(self.one_by_norm, "one by norm")
         torch.mul(d_cosines.mT, one_by_norm, out=both)
         along = torch.sum(
             cosines.mul_(both), -1, out=self.room("sums", both, piece.number, piece.length)
@@ -299,10 +299,10 @@ class _Heads:
         highest: Float[Tensor, " positions"],
     ) -> Float[Tensor, "some length window"]:
         """Return 2^(s - highest) where the plan shows the pair and no earlier round did, else 0."""
-        highest = piece.of_queries(highest, self.room, "highest")
+        highest = piece.of_queries(highest, "highest")
         if piece.filler is not None:  # whose runs say nothing: 2^(score - inf)
-            highest.masked_fill_(piece.filler, torch.inf)
-        scale = piece.of_queries(self.scale, self.room, "scale")
+            highest = highest.masked_fill(piece.filler, torch.inf)
+        scale = piece.of_queries(self.scale, "scale")
         scores = torch.mul(cosines, scale, out=self.room("scores", cosines, *piece.shape))
         scores.sub_(highest)
         if not self.bounded:  # who is not seen may score more than who is
@@ -317,9 +317,9 @@ class _Heads:
             self._keep_runs(piece, numbers)
         else:
             numbers.mul_(self._below_diagonal(piece.length))
-        for round, occupants in enumerate(self.earlier):
+        for round in range(len(self.earlier)):
             if (start := piece.after_round(round)) < piece.number:
-                self._keep_unseen(piece, numbers[start:], start, *occupants)
+                self._keep_unseen(piece, numbers[start:], start, round)
         return numbers
 
     def _keep_runs(self, piece: Piece, numbers: Tensor) -> None:
@@ -332,18 +332,17 @@ class _Heads:
         if not plan.causal:
             numbers.mul_(torch.ne(slot, piece.slots_of_queries()))
         elif not plan.within_bucket:  # within buckets a causal run ends before its own slot
-            query = piece.of_queries(self.position, self.room, "position of query")
-            key = piece.of_keys(self.position, self.room, "position of key")
+            query = piece.of_queries(self.position, "position of query")
+            key = piece.of_keys(self.position, "position of key")
             numbers.mul_(torch.lt(key, query, out=test))
 
-    def _keep_unseen(
-        self, piece: Piece, numbers: Tensor, start: int, slot: Tensor, first: Tensor, last: Tensor
-    ) -> None:
+    def _keep_unseen(self, piece: Piece, numbers: Tensor, start: int, round: int) -> None:
         """Keep the numbers, which begin at a block, of the pairs that an earlier round hides."""
         below, above = (self.room(name, numbers, *numbers.shape) for name in ("test", "other test"))
-        key = piece.of_keys(slot, self.room, "slot of key")[start:]
-        first = piece.of_queries(first, self.room, "earlier first")[start:]
-        last = piece.of_queries(last, self.room, "earlier last")[start:]
+        slot, first, last = self.earlier[round]
+        key = piece.of_keys(slot, f"slot in round {round}")[start:]
+        first = piece.of_queries(first, f"first in round {round}")[start:]
+        last = piece.of_queries(last, f"last in round {round}")[start:]
         torch.maximum(torch.lt(key, first, out=below), torch.gt(key, last, out=above), out=below)
         numbers.mul_(below)
 
@@ -357,6 +356,6 @@ class _Heads:
     def _kept_share(self, piece: Piece, dtype: torch.dtype) -> Tensor:
         """Toss the dropout coins of a piece."""
         of_queries, of_keys = self.coins
-        query = piece.of_queries(of_queries, self.room, "coin of query").squeeze(-1)
-        key = piece.of_keys(of_keys, self.room, "coin of key").squeeze(-2)
+        query = piece.of_queries(of_queries, "coin of query").squeeze(-1)
+        key = piece.of_keys(of_keys, "coin of key").squeeze(-2)
         return kept_share(query, key, self.rule.dropout, dtype)
