@@ -167,6 +167,8 @@ class _Launch:
         self.kernels = _kernels()
         self.qk, self.values = _with_dense_rows(qk), _with_dense_rows(values)
         self.plan, self.once = plan, not rule.count_repeats
+        # The kernel counts through it in steps of one: a slice or a transpose has others.
+        self.padding = None if plan.padding is None else plan.padding.contiguous()
         self.rows, self.length, self.rounds = batch * heads, length, rounds
         self.inputs = (self.qk, self.values, _inverse_norm(qk), *self._plan_tensors())
         self.strides = *_strides(self.qk), *_strides(self.values)
@@ -192,7 +194,7 @@ class _Launch:
         """Return output and log_total, which every round goes on from."""
         out = self.values.new_empty(self.values.shape, dtype=torch.float32)
         log_total = out.new_empty(out.shape[:3])
-        arguments = *self.inputs, self.plan.padding, out, log_total, *self.strides
+        arguments = *self.inputs, self.padding, out, log_total, *self.strides
         for index in range(self.rounds):
             self._run("attend", "BLOCK_M", index, arguments, IS_FIRST=index == 0)
         return out, log_total

@@ -243,13 +243,17 @@ def d_out_in_float32_for_half_inputs(errors):
 
 @case
 def strided_inputs(errors):
-    qk, values, d_out = inputs()
+    qk, values, d_out = inputs(batch=2, length=20)
     qk = qk.transpose(1, 2).contiguous().transpose(1, 2)  # as a projection leaves its heads
     values = values.transpose(2, 3).contiguous().transpose(2, 3)  # vectors that lie apart
     d_out = d_out[:, :1, :1].expand_as(d_out)  # as a sum's gradient is
-    padding = (torch.arange(40) % 7 == 0)[None]
     check_rules(errors, qk, values, d_out)
-    check_rules(errors, qk, values, d_out, padding=padding.T.contiguous().T)
+    padding = torch.arange(20) % torch.tensor([[7], [3]]) == 0
+    transposed = padding.T.contiguous().T
+    expanded = padding[:1].expand(2, -1)
+    for strided in (transposed, expanded):
+        assert not strided.is_contiguous()
+        check_rules(errors, qk, values, d_out, padding=strided)
 
 
 @case
