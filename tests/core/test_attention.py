@@ -20,6 +20,7 @@ from reformer_core.attention import (
 from reformer_core.attention.bands import Bands
 from reformer_core.attention.dropout import draw_seed, kept, kept_share, pair_keys
 from reformer_core.attention.islands import layouts
+from reformer_core.attention.rule import Rule
 from reformer_core.bucketing import plan_chunks
 from reformer_core.hashing import draw_rotations, hash_vectors
 from tests import oracles
@@ -812,6 +813,25 @@ def test_huge_vectors_in_float32_stay_finite_and_right():
         worst = Worst("huge", scale * 2e-6)
         for part, truth in zip(got, exact, strict=True):
             worst.check(part.double(), truth)
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("scale", [1e5, 1e8, 1e9, 1e12, 1e18])
+def test_vectors_so_long_that_one_key_has_all_the_weight_find_it_and_pass_its_gradient(
+    scale, causal
+):
+    qk, values = random_inputs(length=100, d_head=8, dtype=torch.float32)
+    qk *= scale
+    plan = hashed_plan(qk, chunk_length=16, causal=causal)
+    d_out = torch.randn(values.shape, generator=seeded(3))
+    _, log_total = chunked.attend(qk, values, Rule(plan=plan))
+    assert torch.equal(log_total == -torch.inf, ~plan.visible().any(2).any(-1))
+    got = with_gradients(lsh_attention, qk, values, d_out, plan)
+    inputs = (part.double() for part in (qk, values, d_out))
+    exact = with_gradients(dense_lsh_attention, *inputs, plan)
+    for name, part, truth in zip(("out", "d_qk", "d_values"), got, exact, strict=True):
+        Worst(name, 1e-6).check(part.double(), truth)
 
 
 # ---------------------------------------------------------------- memory
