@@ -88,7 +88,8 @@ def _for_groups(fill: Callable[[slice, Room], None], qk: Tensor) -> None:
     """Split the rows of batch * heads into groups whose lines fit the working memory."""
     rows, length = qk.shape[0] * qk.shape[1], qk.shape[2]
     at_once = max(1, _SLOTS_IN_LINE[_kind(qk)] // length)
-    at_once = min(at_once, math.ceil(rows / n_workers(qk.device)))  # something for every thread
+    for_every_thread = math.ceil(rows / n_workers(qk.device))
+    at_once = max(1, min(at_once, for_every_thread))
     groups = [slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once)]
     spare: list[Room] = []
 
@@ -127,6 +128,14 @@ class _Heads:
         plan, dtype, kind = rule.plan, accumulated_in(qk, values), _kind(qk)
         self.rule, self.room = rule, room
         queries, self.values = (_table(part, rows).to(dtype) for part in (qk, values))
+        self.padded = None
+        if plan.padding is not None:
+            padding = plan.padding.unsqueeze(1).expand(-1, plan.slot.shape[1], -1)
+            self.padded = padding.flatten(0, 1)[rows].flatten().unsqueeze(-1)
+            # 0 times what stands there could be NaN, and nobody may see it
+            queries, self.values = (
+                part.masked_fill(self.padded, 0) for part in (queries, self.values)
+            )
         self.norm = torch.linalg.vector_norm(queries, dim=-1)
         self.one_by_norm = torch.where(self.norm > 0, self.norm.reciprocal(), 0)
         nonzero = torch.where(self.norm > 0, self.norm, 1).unsqueeze(-1)
@@ -150,10 +159,6 @@ class _Heads:
             ]
         if plan.causal and not plan.within_bucket:
             self.position = torch.arange(self.keys.shape[0], device=qk.device).to(self.number)
-        self.padded = None
-        if plan.padding is not None:
-            padding = plan.padding.unsqueeze(1).expand(-1, plan.slot.shape[1], -1)
-            self.padded = padding.flatten(0, 1)[rows].flatten().unsqueeze(-1)
         # Scores are in base 2: exp2 is several times faster than exp.
         self.scale = self.norm * _LOG2_E
         # A score is at most |q| and at least -|q|: while exp(-2 |q|) is a number, |q| can stand for

@@ -8,6 +8,10 @@ in `kernels.py`, which needs Triton; this module can be imported without.
 import functools
 import importlib
 import logging
+import os
+import re
+import shutil
+import sys
 from types import ModuleType
 
 import torch
@@ -69,6 +73,8 @@ _TILES = {
 # All that a thread can have: unless told, the assembler spills some to let more threads run.
 _REGISTERS = 255
 _OLDEST_THAT_OVERLAPS = (8, 0)  # fetching the next keys with multiplying these
+
+_COMPILERS = ("gcc", "clang")  # that Triton looks for on Linux, where CC does not name one
 
 _log = logging.getLogger("reformer_core")
 
@@ -139,14 +145,21 @@ def _usable(capability: tuple[int, int]) -> bool:
 
 def _lack(capability: tuple[int, int]) -> str | None:
     """Name what the fused kernels lack."""
+    if torch.version.hip:
+        return "they are made for CUDA, and this torch is for ROCm"
     try:
-        version = importlib.import_module("triton").__version__
+        version = getattr(importlib.import_module("triton"), "__version__", "")
     except ImportError:
         return "Triton is not installed"
-    if tuple(map(int, version.split(".")[:2])) < OLDEST_TRITON:
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None:
+        return f"what is installed as Triton has no version, got {version!r}"
+    if tuple(map(int, numbers.groups())) < OLDEST_TRITON:
         return f"Triton {version} is older than {_dotted(OLDEST_TRITON)}"
     if capability < OLDEST_CAPABILITY:
         return f"compute capability {_dotted(capability)} is below {_dotted(OLDEST_CAPABILITY)}"
+    if sys.platform == "linux" and not (os.environ.get("CC") or any(map(shutil.which, _COMPILERS))):
+        return f"Triton needs a C compiler, and finds neither {' nor '.join(_COMPILERS)}"
     return None
 
 
@@ -165,10 +178,15 @@ class _Launch:
         plan = rule.plan
         batch, heads, rounds, length = plan.slot.shape
         self.kernels = _kernels()
+        self.padding = None
+        if plan.padding is not None:
+            # The kernel counts through it in steps of one: a slice or a transpose has others.
+            self.padding = plan.padding.contiguous()
+            # 0 times what stands there could be NaN, and nobody may see it
+            padded = self.padding[:, None, :, None]
+            qk, values = (part.masked_fill(padded, 0) for part in (qk, values))
         self.qk, self.values = _with_dense_rows(qk), _with_dense_rows(values)
         self.plan, self.once = plan, not rule.count_repeats
-        # The kernel counts through it in steps of one: a slice or a transpose has others.
-        self.padding = None if plan.padding is None else plan.padding.contiguous()
         self.rows, self.length, self.rounds = batch * heads, length, rounds
         self.inputs = (self.qk, self.values, _inverse_norm(qk), *self._plan_tensors())
         self.strides = *_strides(self.qk), *_strides(self.values)
