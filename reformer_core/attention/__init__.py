@@ -37,9 +37,9 @@ def lsh_attention(
     alone, so that repeats are dropped together; `seed=None` draws one from the global generator.
     Softmax and sums are computed in at least float32, and the result has the values' dtype.
 
-    qk and values must be finite, but in padding, which is never read: a NaN or an infinity may
-    spread to all whose scores are computed together. Raises ValueError when plan, qk and values do
-    not belong together. Differentiable once.
+    qk, its squares and values must be finite, but in padding, which is never read: a NaN or an
+    infinity may spread to all whose scores are computed together. Raises ValueError when plan, qk
+    and values do not belong together. Differentiable once.
     """
     check_belongs(qk, values, plan)
     check_dropout(dropout, seed)
