@@ -39,7 +39,7 @@ def check_vectors(
             )
         if tensor.device != device:
             raise ValueError(
-                f"{name} must be on the device of {whose}, {device}, got {tensor.device}: move it"
+                f"{name} must be on {whose} device {device}, got {tensor.device}: move it"
             )
 
 

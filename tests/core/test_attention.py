@@ -936,7 +936,7 @@ def ways_to_attend(plan):
         (lambda x: x[..., 0], r"must be \(batch, heads, length, width\) .* got \(2, 2, 20\)"),
         (
             lambda x: x.to("meta"),
-            "must be on the device of .*, (cpu|meta), got (cpu|meta): move it",
+            "must be on .* device (cpu|meta), got (cpu|meta): move it",
         ),
     ],
     ids=["int", "bool", "complex", "no width", "another device"],
