@@ -12,6 +12,8 @@ from torch import Tensor
 
 Window = Literal["chunks", "sliding"]
 
+_OF_BUCKETS = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
+
 # Slots are counted in int32, and no two lie farther apart: a place and this are a number there.
 _FARTHEST = 1 << 30
 
@@ -215,9 +217,10 @@ def _check_buckets(buckets: Tensor) -> None:
             f"buckets must be (batch, heads, rounds, length), got {tuple(buckets.shape)}: give "
             "an axis of one to what they lack"
         )
-    if buckets.dtype == torch.bool or buckets.is_floating_point() or buckets.is_complex():
+    if buckets.dtype not in _OF_BUCKETS:
         raise ValueError(
-            f"buckets must be whole numbers, got {buckets.dtype}: number them, as hash_vectors does"
+            f"buckets must be of uint8, int8, int16, int32 or int64, got {buckets.dtype}: number "
+            "them, as hash_vectors does"
         )
     if buckets.shape[-1] == 0:
         raise ValueError("buckets must have at least one position, got length 0: give a token")

@@ -329,8 +329,8 @@ def test_rules_that_contradict_themselves_are_refused(rule, message):
     [
         ([[[[0, 65536, 0, 65536]]]], "from 0 to n_buckets - 1 = 63, got 0 to 65536: give the n_b"),
         ([[[[0, 3, -1, 2]]]], "from 0 to n_buckets - 1 = 63, got -1 to 3"),
-        ([[[[0.2, 0.7]]]], "buckets must be whole numbers, got torch.float32: number them"),
-        ([[[[True, False]]]], "buckets must be whole numbers, got torch.bool"),
+        ([[[[0.2, 0.7]]]], "buckets must be of uint8, .* or int64, got torch.float32: number"),
+        ([[[[True, False]]]], "buckets must be of uint8, .* or int64, got torch.bool"),
         ([[0, 1]], r"buckets must be \(batch, heads, rounds, length\), got \(1, 2\)"),
     ],
 )
