@@ -38,8 +38,10 @@ def in_parallel(
     try:
         for item in items:
             begun.append(pool.submit(_without_gradient, inference, function, item))
-        for done in wait(begun, return_when=FIRST_EXCEPTION).done:
-            done.result()
+        ended = wait(begun, return_when=FIRST_EXCEPTION).done
+        for each in begun:
+            if each in ended:
+                each.result()
     except BaseException:
         wait([each for each in begun if not each.cancel()])
         raise

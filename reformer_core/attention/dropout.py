@@ -21,7 +21,7 @@ def check_dropout(dropout: float, seed: object) -> None:
     if isinstance(seed, Tensor):
         whole = seed.numel() == 1 and not (seed.is_floating_point() or seed.is_complex())
     else:
-        whole = seed is None or (isinstance(seed, Integral) and -(1 << 63) <= seed < 1 << 63)
+        whole = seed is None or (isinstance(seed, int | Integral) and -(1 << 63) <= seed < 1 << 63)
     if not whole:
         raise ValueError(
             f"seed must be a whole number of 64 bits, from -2^63 to 2^63 - 1, got {seed!r}: "
