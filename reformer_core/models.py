@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from reformer_core.bucketing import BucketPlan
+from reformer_core.bucketing import BucketPlan, check_padding
 from reformer_core.config import ReformerConfig
 from reformer_core.feed_forward import in_pieces
 from reformer_core.hashing import EVALUATION
@@ -294,6 +294,8 @@ def _check_batch(
         raise ValueError(
             f"padding must have the tokens' shape {tuple(tokens.shape)}, got {tuple(padding.shape)}"
         )
+    if padding is not None:
+        check_padding(padding, batch, length, tokens.device)
     if torch.compiler.is_compiling():
         return
     low, high = (int(edge) for edge in tokens.aminmax())

@@ -8,6 +8,10 @@ in `kernels.py`, which needs Triton; this module can be imported without.
 import functools
 import importlib
 import logging
+import os
+import re
+import shutil
+import sys
 from types import ModuleType
 
 import torch
@@ -70,6 +74,8 @@ _TILES = {
 _REGISTERS = 255
 _OLDEST_THAT_OVERLAPS = (8, 0)  # fetching the next keys with multiplying these
 
+_COMPILERS = ("gcc", "clang")  # that Triton looks for on Linux, where CC does not name one
+
 _log = logging.getLogger("reformer_core")
 
 
@@ -122,7 +128,8 @@ def gradients(
 ) -> tuple[Float[Tensor, "batch heads length d_head"], Float[Tensor, "batch heads length d_value"]]:
     """Return the gradients of qk and values, in their dtypes, from what `attend` returned.
 
-    The same inputs give the same bits every time.
+    The same inputs give the same bits every time. The weights come of scores less log_total, both
+    rounded as coarsely as they are large: their error is about |q| / 10^7.
     """
     with torch.cuda.device_of(qk):
         return _Launch(qk, values, rule).gradients(d_out, out, log_total)
@@ -139,14 +146,21 @@ def _usable(capability: tuple[int, int]) -> bool:
 
 def _lack(capability: tuple[int, int]) -> str | None:
     """Name what the fused kernels lack."""
+    if torch.version.hip:
+        return "they are made for CUDA, and this torch is for ROCm"
     try:
-        version = importlib.import_module("triton").__version__
+        version = getattr(importlib.import_module("triton"), "__version__", "")
     except ImportError:
         return "Triton is not installed"
-    if tuple(map(int, version.split(".")[:2])) < OLDEST_TRITON:
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None:
+        return f"what is installed as Triton has no version, got {version!r}"
+    if tuple(map(int, numbers.groups())) < OLDEST_TRITON:
         return f"Triton {version} is older than {_dotted(OLDEST_TRITON)}"
     if capability < OLDEST_CAPABILITY:
         return f"compute capability {_dotted(capability)} is below {_dotted(OLDEST_CAPABILITY)}"
+    if sys.platform == "linux" and not (os.environ.get("CC") or any(map(shutil.which, _COMPILERS))):
+        return f"Triton needs a C compiler, and finds neither {' nor '.join(_COMPILERS)}"
     return None
 
 
@@ -165,6 +179,13 @@ class _Launch:
         plan = rule.plan
         batch, heads, rounds, length = plan.slot.shape
         self.kernels = _kernels()
+        self.padding = None
+        if plan.padding is not None:
+            # The kernel counts through it in steps of one: a slice or a transpose has others.
+            self.padding = plan.padding.contiguous()
+            # 0 times what stands there could be NaN, and nobody may see it
+            padded = self.padding[:, None, :, None]
+            qk, values = (part.masked_fill(padded, 0) for part in (qk, values))
         self.qk, self.values = _with_dense_rows(qk), _with_dense_rows(values)
         self.plan, self.once = plan, not rule.count_repeats
         self.rows, self.length, self.rounds = batch * heads, length, rounds
@@ -192,7 +213,7 @@ class _Launch:
         """Return output and log_total, which every round goes on from."""
         out = self.values.new_empty(self.values.shape, dtype=torch.float32)
         log_total = out.new_empty(out.shape[:3])
-        arguments = *self.inputs, self.plan.padding, out, log_total, *self.strides
+        arguments = *self.inputs, self.padding, out, log_total, *self.strides
         for index in range(self.rounds):
             self._run("attend", "BLOCK_M", index, arguments, IS_FIRST=index == 0)
         return out, log_total

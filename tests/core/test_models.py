@@ -711,6 +711,12 @@ def test_padding_of_another_shape_is_refused():
         build()(some_tokens(), padding=torch.zeros(2, 16, dtype=torch.bool))
 
 
+def test_an_attention_mask_that_is_not_compared_is_no_padding():
+    message = "padding must be bool, True where a token is padding, got torch.int64: compare"
+    with without_shape_checker(), pytest.raises(ValueError, match=message):
+        build()(some_tokens(), padding=torch.ones(2, 17, dtype=torch.long))
+
+
 def test_a_loss_of_one_token_is_refused():
     with pytest.raises(ValueError, match="at least 2 tokens, got 1: nothing predicts the first"):
         build().loss(some_tokens(length=1))

@@ -168,7 +168,13 @@ def machine(monkeypatch, caplog):
     """Pretend to a GPU and to a Triton; returns what `available` says, and what it logs."""
     caplog.set_level(logging.DEBUG, logger="reformer_core")
 
-    def pretend(version: str | None, capability: tuple[int, int] = (8, 0)):
+    def pretend(
+        version: str | None,
+        capability: tuple[int, int] = (8, 0),
+        rocm: str | None = None,
+        compiler: str | None = "gcc",
+        cc: str | None = None,
+    ):
         def found(name):
             if version is None:
                 raise ImportError(name)
@@ -176,6 +182,12 @@ def machine(monkeypatch, caplog):
 
         monkeypatch.setattr(importlib, "import_module", found)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(torch.version, "hip", rocm)
+        monkeypatch.setattr(fused.sys, "platform", "linux")
+        monkeypatch.setattr(fused.shutil, "which", lambda name: name if name == compiler else None)
+        monkeypatch.delenv("CC", raising=False)
+        if cc:
+            monkeypatch.setenv("CC", cc)
         fused._usable.cache_clear()
         said = {fused.available(CUDA) for _ in range(3)}
         fused._usable.cache_clear()
@@ -187,6 +199,32 @@ def machine(monkeypatch, caplog):
 @pytest.mark.parametrize("version", ["3.2.0", "3.7.1", "3.10.0+git1a2b3c", "4.0.0"])
 def test_the_kernels_run_on_cuda_with_triton_and_nothing_is_logged(machine, version):
     assert machine(version) == ({True}, [])
+
+
+@pytest.mark.parametrize("found", [{"compiler": "clang"}, {"compiler": None, "cc": "zig cc"}])
+def test_any_compiler_that_triton_finds_will_do(machine, found):
+    assert machine("3.7.1", **found) == ({True}, [])
+
+
+@pytest.mark.parametrize(
+    ("lacking", "reason"),
+    [
+        ({"rocm": "6.2.41133"}, "they are made for CUDA, and this torch is for ROCm"),
+        ({"compiler": None}, "Triton needs a C compiler, and finds neither gcc nor clang"),
+        ({"version": ""}, "what is installed as Triton has no version, got ''"),
+        ({"version": "unknown"}, "what is installed as Triton has no version, got 'unknown'"),
+    ],
+)
+def test_a_machine_where_the_kernels_would_fail_says_so_once(machine, lacking, reason):
+    said, logged = machine(**{"version": "3.7.1"} | lacking)
+    assert said == {False}
+    assert logged == [f"LSH attention runs in chunks instead of fused: {reason}"]
+
+
+def test_a_folder_that_is_called_triton_is_no_triton(machine, monkeypatch):
+    machine("3.7.1")
+    monkeypatch.setattr(importlib, "import_module", lambda name: object())
+    assert fused._lack((8, 0)) == "what is installed as Triton has no version, got ''"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -226,7 +227,8 @@ def test_measuring_what_is_not_there_is_refused(wrong, message):
 
 
 def test_buckets_beyond_the_plan_s_number_are_refused():
-    plan = plan_chunks(torch.tensor([[[[0, 5]]]]), chunk_length=2, causal=True, n_buckets=4)
+    six = plan_chunks(torch.tensor([[[[0, 5]]]]), chunk_length=2, causal=True, n_buckets=6)
+    plan = replace(six, n_buckets=4)  # as on a GPU, where planning does not look
     with pytest.raises(ValueError, match=r"buckets must be in 0\.\.3, got 0 to 5"):
         measure_bucketing(plan)
 
