@@ -123,9 +123,9 @@ class FakeKernels:
 
 LAYOUTS = {
     "whole": lambda shape: torch.zeros(shape),
-    "heads of a projection": lambda shape: (
-        torch.zeros(shape[0], shape[2], shape[1], shape[3]).transpose(1, 2)
-    ),
+    "heads of a projection": lambda shape: torch.zeros(
+        shape[0], shape[2], shape[1], shape[3]
+    ).transpose(1, 2),
     "part of a wider one": lambda shape: torch.zeros(*shape[:3], shape[3] + 7)[..., 7:],
     "not at the beginning": lambda shape: torch.zeros(math.prod(shape) + 1)[1:].view(shape),
     "vectors that lie apart": lambda shape: torch.zeros(*shape[:3], 2 * shape[3])[..., ::2],

@@ -14,7 +14,7 @@ from tests.core import aot
 
 PINNED = re.search(r"(?m)^triton==(.*)$", (aot.TABLE.parents[2] / "constraints.txt").read_text())[1]
 ROWS = aot.all_rows()
-# One row for every chip and dtype, of which kernel, widths and way to compile differ from one to the
+# One row for every chip and dtype, whose kernel, widths and way to compile differ from one to the
 # next: the whole table takes an hour.
 HAVE = [(chip, dtype) for chip in aot.CHIPS for dtype in aot.DTYPES if aot.has(chip, dtype)]
 RECOMPILED = [
