@@ -34,7 +34,7 @@ _COIN_BITS = 24
 
 _KERNELS = ("attend", "query_gradients", "key_gradients")
 # Tiles of the three kernels, in queries, keys and warps, by the bytes of a number, the oldest
-# capability and the wider of the two blocks: large ones that spill no register there, and that
+# capability and the block that holds a vector: large ones that spill no register there, and that
 # shared memory holds (`tests/core/aot.py` compiles them and keeps a table of what they take). Which
 # are fastest, only a GPU can say.
 _TILES = {
@@ -258,8 +258,10 @@ def tiling(capability: tuple[int, int], d_head: int, d_value: int, itemsize: int
     """Choose each kernel's tiles, as keywords of its launch, by the table above."""
     oldest = max(since for since in _TILES[itemsize] if since <= capability)
     d_head, d_value = _rounded_up(d_head), _rounded_up(d_value)
-    widths = {"D": d_head, "V": d_value, "BLOCK_D": _block(d_head), "BLOCK_V": _block(d_value)}
-    tiles = _TILES[itemsize][oldest][max(widths["BLOCK_D"], widths["BLOCK_V"])]
+    # One block for both: with two, what fits the registers of a chip would be another question.
+    block = _block(max(d_head, d_value))
+    widths = {"D": d_head, "V": d_value, "BLOCK_D": block, "BLOCK_V": block}
+    tiles = _TILES[itemsize][oldest][block]
     overlapped = itemsize == 2 and capability >= _OLDEST_THAT_OVERLAPS
     launch = widths | {"num_stages": 1 + overlapped, "maxnreg": _REGISTERS}
     return {

@@ -122,15 +122,15 @@ class FakeKernels:
 
 
 LAYOUTS = {
-    "whole": lambda shape: torch.zeros(shape),
-    "heads of a projection": lambda shape: torch.zeros(
+    "whole": lambda zeros, shape: zeros(shape),
+    "heads of a projection": lambda zeros, shape: zeros(
         shape[0], shape[2], shape[1], shape[3]
     ).transpose(1, 2),
-    "part of a wider one": lambda shape: torch.zeros(*shape[:3], shape[3] + 7)[..., 7:],
-    "not at the beginning": lambda shape: torch.zeros(math.prod(shape) + 1)[1:].view(shape),
-    "vectors that lie apart": lambda shape: torch.zeros(*shape[:3], 2 * shape[3])[..., ::2],
-    "expanded": lambda shape: torch.zeros(1, 1, 1, shape[3]).expand(shape),
-    "one number": lambda shape: torch.zeros(1).expand(shape),
+    "part of a wider one": lambda zeros, shape: zeros(*shape[:3], shape[3] + 7)[..., 7:],
+    "not at the beginning": lambda zeros, shape: zeros(math.prod(shape) + 1)[1:].view(shape),
+    "vectors that lie apart": lambda zeros, shape: zeros(*shape[:3], 2 * shape[3])[..., ::2],
+    "expanded": lambda zeros, shape: zeros(1, 1, 1, shape[3]).expand(shape),
+    "one number": lambda zeros, shape: zeros(1).expand(shape),
 }
 
 
@@ -140,9 +140,9 @@ LAYOUTS = {
 def test_16_divides_every_width_stride_and_address_that_a_kernel_is_given(
     monkeypatch, layout, width, dtype
 ):
-    kernels = FakeKernels()
+    kernels, zeros = FakeKernels(), functools.partial(torch.zeros, dtype=dtype)
     monkeypatch.setattr(fused, "_kernels", lambda: kernels)
-    qk, values, d_out = (LAYOUTS[layout]((2, 3, 20, width)).to(dtype) for _ in range(3))
+    qk, values, d_out = (LAYOUTS[layout](zeros, (2, 3, 20, width)) for _ in range(3))
     out, d_qk, d_values = results(qk, values, d_out, Rule(plan=fused_cases.planned(qk)))
     assert out.shape == d_qk.shape == d_values.shape == (2, 3, 20, width)
     assert len(kernels.given) == 2 * 3  # rounds, kernels
@@ -156,7 +156,7 @@ def test_16_divides_every_width_stride_and_address_that_a_kernel_is_given(
 
 def test_what_is_laid_out_well_is_not_copied():
     for layout in ("whole", "heads of a projection", "expanded"):
-        tensor = LAYOUTS[layout]((2, 3, 20, 48))
+        tensor = LAYOUTS[layout](torch.zeros, (2, 3, 20, 48))
         assert fused._laid_out(tensor) is tensor
 
 
