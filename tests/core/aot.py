@@ -30,7 +30,7 @@ TABLE = Path(__file__).with_name("triton_resources.json")
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 CHIPS = (75, 80, 89, 90)  # T4, A100, L4 and RTX 4090, H100
-# The widths of keys and of values, both the same: tiles are chosen by the wider one. A width of 100 is
+# The widths of keys and of values, both the same: tiles are chosen by the wider one. 100 is
 # launched as 112.
 WIDTHS = tuple((width, width) for width in (16, 32, 64, 112, 128))
 KERNELS = ("attend", "query_gradients", "key_gradients")
