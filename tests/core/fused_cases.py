@@ -249,6 +249,7 @@ def a_chunk_longer_than_the_sequence(errors):
 @case
 def widths_that_are_no_power_of_two(errors):
     check_rules(errors, *inputs(d_head=24, d_value=5))
+    check_rules(errors, *inputs(d_head=48, d_value=96, length=20))
 
 
 @case
@@ -290,6 +291,17 @@ def strided_inputs(errors):
     for strided in (transposed, expanded):
         assert not strided.is_contiguous()
         check_rules(errors, qk, values, d_out, padding=strided)
+
+
+@case
+def strides_and_addresses_that_16_does_not_divide(errors):
+    for width in (16, 19):
+        whole = random(40 * (3 * width + 1) + 1)
+        parts = [
+            whole[1:].view(1, 1, 40, 3 * width + 1)[..., part * width :][..., :width]
+            for part in range(3)
+        ]
+        check_rules(errors, *parts)
 
 
 @case
