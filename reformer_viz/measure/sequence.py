@@ -59,6 +59,11 @@ class VectorSequence:
         n_heads = len(self.vectors)
         if not 0 <= head < n_heads:
             raise ValueError(f"head must be in 0..{n_heads - 1}, got {head}: there are {n_heads}")
+        if not 0 <= noise < float("inf"):
+            raise ValueError(
+                f"noise must be at least 0 and finite, got {noise}: it is a length, as a share of "
+                f"the vector's own"
+            )
         clean = self.vectors[head]
         return clean + noise * clean.norm(dim=-1, keepdim=True) * self.push[head]
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from reformer_core.bucketing import BucketPlan, plan_chunks
 from reformer_viz.measure.hashing import Hash, name_of
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
-from reformer_viz.widgets.controls import noise_and_rotations, number, slider
+from reformer_viz.widgets.controls import heads, noise_and_rotations, slider
 
 DEFAULT_NOISE, DEFAULT_SEED = 0.4, 152
 """A draw in which buckets differ in size and one is too large for its window, as in real use."""
@@ -83,9 +83,7 @@ class PlanSource:
         }
         if self.hash is not None:
             controls = {name: controls[name] for name in ("chunk_length", "noise")}
-        if self.vectors is not None and self.vectors.ndim == 3 and len(self.vectors) > 1:
-            controls["head"] = number("head", head, 0, len(self.vectors) - 1)
-        return controls
+        return controls | heads(lambda: self.sequence, head)
 
     def plan(
         self,

@@ -27,7 +27,7 @@ from reformer_viz.measure.sparsity_by_rule import (
 )
 from reformer_viz.measure.words import in_millionths, in_percent
 from reformer_viz.widgets.call import Call
-from reformer_viz.widgets.controls import noise_and_rotations, number, slider
+from reformer_viz.widgets.controls import heads, noise_and_rotations, number, slider
 from reformer_viz.widgets.panel import Panel
 from reformer_viz.widgets.plan_source import DEFAULT_NOISE, DEFAULT_SEED
 
@@ -87,7 +87,7 @@ def explore_sparsity(
         return full_weights(sequence().vectors[head], causal, seed)
 
     def measure(
-        *, n_buckets: int, noise: float, rotations: int, head: int = head
+        *, n_buckets: int, noise: float, rotations: int, head: int = 0
     ) -> SparsityByRule:
         hashing = {"n_buckets": n_buckets, "n_hashes": max(HASHED, n_hashes), "noise": noise}
         vectors = sequence().vectors
@@ -110,9 +110,8 @@ def explore_sparsity(
     controls = {
         "n_buckets": slider("buckets", n_buckets, 2, 32, step=2),
         **noise_and_rotations(noise, rotations),
+        **heads(sequence, head),
     }
-    if source is not None and source.ndim == 3 and len(source) > 1:
-        controls["head"] = number("head", head, 0, max(head, len(source) - 1))
     given |= {"n_tokens": n_tokens, "n_hashes": n_hashes, "chunk_length": chunk_length}
     call = Call(explore_sparsity, given | {"causal": causal, **rule})
     place = {"rounds": n_hashes, **(place or {})}
@@ -146,8 +145,8 @@ def _explore_trace(
 
     n_heads = trace.layers[0].values.shape[1]
     controls = {
-        "layer": number("layer", layer, 0, max(layer, len(trace.layers) - 1)),
-        "head": number("head", head, 0, max(head, n_heads - 1)),
+        "layer": number("layer", layer, 0, len(trace.layers) - 1),
+        "head": number("head", head, 0, n_heads - 1),
     }
     said = f"A model's own plan: {len(lsh)} of its {len(trace.layers)} layers have LSH attention."
     return _panel(lambda: said, measure, controls, place or {}, call)

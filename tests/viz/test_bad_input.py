@@ -259,7 +259,12 @@ TABLE = [
     (
         r"head must be in 0\.\.1, got (2|-1)",
         [
+            panel(explore_bucketing, VECTORS, head=2),
+            panel(explore_bucketing, VECTORS, head=-1),
+            panel(explore_bucket_load, VECTORS, head=2),
+            panel(explore_bucket_load, VECTORS, head=-1),
             panel(explore_sparsity, VECTORS, head=2),
+            panel(explore_sparsity, VECTORS, head=-1),
             panel(explore_sparsity, trace(), head=2),
             panel(explore_model, model(), "a text", head=2),
             panel(explore_model, model(), "a text", head=-1),
@@ -273,9 +278,31 @@ TABLE = [
         ],
     ),
     (
+        r"head must be in 0\.\.0, got 3: there are 1",
+        [
+            panel(explore_bucketing, VECTORS[0], head=3),
+            panel(explore_bucketing, head=3),
+            panel(explore_bucket_load, VECTORS[0], head=3),
+            panel(explore_sparsity, VECTORS[0], head=3),
+        ],
+        [lambda: take_sequence(VECTORS[0], 0).noisy(head=3, noise=0)],
+    ),
+    # ------------------------------------------------------------ noise that is none
+    (
+        "noise must be at least 0 and finite, got -1",
+        [
+            panel(explore_bucketing, VECTORS, noise=-1),
+            panel(explore_bucket_load, VECTORS, noise=-1.0),
+            panel(explore_geometry, VECTORS[0], noise=-1),
+            panel(explore_sparsity, VECTORS, noise=-1),
+        ],
+        [lambda: take_sequence(VECTORS, 0).noisy(head=0, noise=-1)],
+    ),
+    (
         r"layer must be .*, got (0|9|-1)",
         [
             panel(explore_sparsity, trace(), layer=9),
+            panel(explore_sparsity, trace(), layer=-1),
             panel(explore_sparsity, trace(), layer=0),
             panel(explore_model, model(), "a text", layer=9),
             panel(explore_model, model(), "a text", layer=0),
@@ -351,6 +378,11 @@ def test_every_explorer_says_what_is_wrong_where_the_picture_would_be(rule, make
 def test_every_function_underneath_refuses_with_the_rule_and_the_value(rule, measure):
     with pytest.raises(ValueError, match=rule):
         measure()
+
+
+def test_a_head_that_cannot_be_shown_is_what_the_line_of_code_says():
+    assert "head=5" in explore_bucketing(VECTORS, head=5).code
+    assert "head=3" in explore_bucket_load(VECTORS[0], head=3).code
 
 
 def test_more_rounds_than_a_page_has_are_the_most_that_it_has():
