@@ -118,7 +118,6 @@ def plotly_recall(*recalls: Recall):
             **axes,
             "annotations": titles,
             "template": plotly_template(),
-            "width": 800,
             "height": height + 150,
             "margin": {"l": 50, "r": 10, "t": 40, "b": 110},
             "legend": {"orientation": "h", "y": -70 / height, "yanchor": "top"},
