@@ -86,5 +86,9 @@ def new_model(config: ReformerConfig) -> ReformerLM:
 
 def new_tokens(config: ReformerConfig, batch_size: int, length: int) -> Tensor:
     """Draw tokens to step on, the same every time."""
+    if batch_size < 1 or length < 1:
+        raise ValueError(
+            f"a step needs a sequence of at least 2 tokens, got {batch_size} of {length}"
+        )
     generator = torch.Generator().manual_seed(0)
     return torch.randint(config.vocab_size, (batch_size, length), generator=generator)
