@@ -82,9 +82,7 @@ def explore_memory(
         return sizes.curves(show, kinds, n_layers, length, n_hashes)
 
     controls = _controls(config, show, kind, n_layers, length, n_hashes)
-    return Panel(
-        MemoryView(), measure, controls, dict(place or {}), Call(explore_memory, {"config": given})
-    )
+    return Panel(MemoryView(), measure, controls, place, Call(explore_memory, {"config": given}))
 
 
 class _Sizes:
