@@ -1,5 +1,7 @@
 """A run's curves and its film as SVG: the same bytes on every machine, small enough to store."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from reformer_viz import style
@@ -52,22 +54,33 @@ def draw_svg(
 
 
 def _draw_curves(training: Training, snapshot: int | None) -> list[str]:
-    """Draw three small panels side by side, each with its last value in words."""
+    """Draw three small panels side by side, each with its value at the snapshot, or its last."""
     steps, held_out = training.steps, training.evaluation_steps
-    last = f"{training.loss[-1]:.3g} nats, {training.gradient_norm[-1]:.3g}".split(", ")
-    measured = training.in_units(training.measure[-1]) if len(training.measure) else "not measured"
+    at = steps[-1]
+    if training.recording is not None and snapshot is not None:
+        at = training.recording.steps[snapshot]
+
+    def value(x: np.ndarray, y: np.ndarray, in_words: Callable[[float], str]) -> str:
+        known = int(np.searchsorted(x, at, "right"))
+        return in_words(y[known - 1]) if known else "not measured"
+
+    values = (
+        value(steps, training.loss, "{:.3g} nats".format),
+        value(held_out, training.measure, training.in_units),
+        value(steps, training.gradient_norm, "{:.3g}".format),
+    )
     loss = [(steps, training.loss, 0), (held_out, training.evaluation_loss, 5)]
     panels = (
-        ("loss: training, held out", last[0], loss),
-        (f"held-out {training.words()}", measured, [(held_out, training.measure, 5)]),
-        ("gradient norm, logarithmic", last[1], [(steps, np.log(training.gradient_norm), 0)]),
+        ("loss: training, held out", loss),
+        (f"held-out {training.words()}", [(held_out, training.measure, 5)]),
+        ("gradient norm, logarithmic", [(steps, np.log(training.gradient_norm), 0)]),
     )
     parts, room = [], (WIDTH - LEFT - RIGHT) / 3
-    for k, (title, value, lines) in enumerate(panels):
+    for k, (title, lines) in enumerate(panels):
         left, right = LEFT + k * room, LEFT + (k + 1) * room - 24
         parts += [
             text(title, left, _TOP - 14, "start"),
-            text(value, right, _TOP - 14, "end"),
+            text(values[k], right, _TOP - 14, "end"),
             element(
                 "path", d=f"M{number(left)} {_TOP + _PLOT}H{number(right)}", stroke=style.MUTED
             ),

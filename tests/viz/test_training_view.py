@@ -222,6 +222,10 @@ def test_the_still_picture_is_valid_and_always_the_same(finished):
     assert len(cells) == len(np.unique(last))
     for place in ({"snapshot": 0}, {"token": 3}, {"in_reading_order": True}):
         assert draw_svg(finished.data, 1, 1, 1, **place) != svg
+    at_first = draw_svg(finished.data, 1, 1, 1, snapshot=1)
+    step = finished.data.recording.steps[1]
+    assert f">{finished.data.loss[finished.data.steps <= step][-1]:.3g} nats<" in at_first
+    assert f">{finished.data.loss[-1]:.3g} nats<" in svg
     assert draw_svg(measure_training(run_of(1))).startswith("<svg")
 
 
