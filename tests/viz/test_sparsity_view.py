@@ -254,7 +254,7 @@ def test_moving_a_control_or_the_place_moves_the_sentence_and_what_the_page_gets
 def test_a_place_beyond_the_data_is_brought_back():
     panel = explore_sparsity()
     words = repr(panel)
-    panel.place = {"rounds": 99, "chunk_length": 1000, "window": "none", "order": 50}
+    panel.place = {"rounds": 99, "chunk_length": 1000, "order": 50}
     assert repr(panel).startswith("64 tokens, 8 buckets, 8 rounds, chunks of 8.")
     panel.place = {"rounds": 4, "row": 999, "column": -5}
     assert repr(panel).startswith("Query ")
