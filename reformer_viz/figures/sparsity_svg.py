@@ -4,7 +4,7 @@ import numpy as np
 
 from reformer_viz import style
 from reformer_viz.figures import svg
-from reformer_viz.figures.sparsity import LITTLE, round_colours, shares_of
+from reformer_viz.figures.sparsity import LITTLE, Sorted, round_colours, shares_of
 from reformer_viz.measure.pairs import Grid
 from reformer_viz.measure.sparsity import Sparsity
 from reformer_viz.measure.words import in_percent
@@ -20,19 +20,20 @@ WEIGHT_LEVELS = 8
 def draw_svg(
     sparsity: Sparsity,
     rounds: int,
-    cells: np.ndarray | None = None,
-    title: str = "who sees whom, in reading order",
+    order: Sorted | None = None,
+    cell: tuple[int, int] | None = None,
 ) -> str:
     """Draw what `plot_sparsity` draws, for places where no script runs.
 
-    `cells` are the counts to draw, when not those of reading order. Stands on a white card of its
-    own, because a still picture cannot follow a dark page.
+    Stands on a white card of its own, because a still picture cannot follow a dark page.
     """
     sparsity.check_rounds(rounds)
-    if cells is None:
+    if order is None:
         cells, possible = sparsity.first_seen, sparsity.possible
-    else:  # in a sorted order any place may hold a pair
-        possible = np.ones(cells.shape[1:], dtype=np.int64)
+        title = "who sees whom, in reading order"
+    else:
+        cells, possible = order.cells, order.possible
+        title = f"who sees whom, as round {order.round} sorts"
     height = BARS + 3 * (BAR + 8) + 30
     return "".join(
         [
@@ -41,11 +42,29 @@ def draw_svg(
             f'<rect width="{WIDTH}" height="{height}" rx="6" fill="{style.PAPER}"/>',
             *_square(LEFT, title, _seen(cells[:rounds], possible, sparsity)),
             *_weights(sparsity),
+            *_marks(sparsity, cell, (LEFT, RIGHT) if order is None else (LEFT,)),
             *_bars(sparsity, rounds),
             *_key(sparsity, rounds, height),
             "</svg>",
         ]
     )
+
+
+def _marks(sparsity: Sparsity, cell: tuple[int, int] | None, lefts: tuple[int, ...]) -> list[str]:
+    """Frame a cell's row and its column."""
+    if cell is None:
+        return []
+    unit = SIDE / sparsity.grid.n_cells
+    row, column = (unit * at - 1 for at in cell)
+    boxes = [
+        box
+        for left in lefts
+        for box in (
+            svg.path(np.array([left - 1]), TOP + row, SIDE + 2, unit + 2, "none"),
+            svg.path(np.array([left + column]), TOP - 1, unit + 2, SIDE + 2, "none"),
+        )
+    ]
+    return [f'<g stroke="{style.INK}" stroke-width="1.5">', *boxes, "</g>"]
 
 
 def weight_levels(weights: np.ndarray, levels: int) -> tuple[np.ndarray, float]:

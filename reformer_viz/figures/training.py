@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import (
     FuncFormatter,
     LogLocator,
@@ -12,6 +13,7 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
+from reformer_viz.measure.recording import NOBODY, Recording
 from reformer_viz.measure.training import Training
 from reformer_viz.style import (
     INK,
@@ -35,12 +37,20 @@ _BALANCE = "Largest bucket"
 _SOUGHT = "Pairs that the last snapshot seeks"
 
 
-def plot_training(training: Training, layer: int = 0, head: int = 0, round: int = 0) -> Figure:
+def plot_training(
+    training: Training,
+    layer: int = 0,
+    head: int = 0,
+    round: int = 0,
+    snapshot: int | None = None,
+    token: int | None = None,
+) -> Figure:
     """Draw a run's curves and, where a probe was recorded, what its buckets did.
 
     Below the curves every row is a snapshot and every column a token of the probe, coloured by its
     bucket in one round: on the left in reading order, on the right in the order in which the last
-    snapshot sorts them. `layer` counts the layers that were recorded.
+    snapshot sorts them. `layer` counts the layers that were recorded. A `snapshot` is framed, and
+    marked in the curves; so are a `token` and, dashed, the one that it seeks at last.
     """
     if training.recording is None:
         figure = new_figure(9.6, 2.7)
@@ -53,9 +63,18 @@ def plot_training(training: Training, layer: int = 0, head: int = 0, round: int 
         strips = [figure.add_subplot(grid[2, at : at + 3]) for at in (0, 3)]
         _draw_probe(curves[3:], training)
         _draw_strips(strips, training, layer, head, round)
+        training.recording.check_place(layer, head, round, snapshot=snapshot or 0, token=token)
+        columns = (
+            np.arange(len(training.recording.tokens)),
+            (training.recording.last_order(layer, head, round)),
+        )
+        for axes, order in zip(strips, columns, strict=True):
+            _mark_place(axes, training.recording, (layer, head), order, snapshot, token)
     _draw_run(curves[:3], training)
     for axes in curves:
         _quiet(axes, training)
+        if training.recording is not None and snapshot is not None:
+            axes.axvline(training.recording.steps[snapshot], color=INK, linewidth=0.9)
     return figure
 
 
@@ -163,6 +182,32 @@ def _draw_strips(panels: list[Axes], training: Training, layer: int, head: int, 
     panels[0].xaxis.set_major_locator(MaxNLocator(integer=True))
     dress(panels[1], "The same, sorted as in the last snapshot", "bucket in the last snapshot")
     _name_buckets(panels[1], buckets[-1, order])
+
+
+def _mark_place(
+    axes: Axes,
+    recording: Recording,
+    layer_and_head: tuple[int, int],
+    order: np.ndarray,
+    snapshot: int | None,
+    token: int | None,
+) -> None:
+    """Frame a snapshot's row, a token's column and, dashed, that of the token which it seeks."""
+    n_rows, length = len(recording.steps), len(order)
+    if snapshot is not None:
+        _frame(axes, (-0.5, snapshot - 0.5), length, 1, "-")
+    if token is None:
+        return
+    for column, line in ((token, "-"), (recording.sought[-1, *layer_and_head, token], "--")):
+        if column != NOBODY:
+            at = int(np.flatnonzero(order == column)[0])
+            _frame(axes, (at - 0.5, -0.5), 1, n_rows, line)
+
+
+def _frame(axes: Axes, corner: tuple[float, float], width: int, height: int, line: str) -> None:
+    frame = Rectangle(corner, width, height, fill=False, edgecolor=INK, clip_on=False, zorder=4)
+    frame.set(linestyle=line, linewidth=1.4)
+    axes.add_patch(frame)
 
 
 def _name_buckets(axes: Axes, in_order: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from reformer_core.hashing import hash_vectors
 from reformer_viz.measure.collisions import Collisions, check_angle
 from reformer_viz.measure.hashing import Hash, apply_hash
+from reformer_viz.measure.words import count
 
 # How finely regions are drawn: half a degree of the circle; on the sphere the twenty triangles of
 # an icosahedron, each cut into four so often, and where regions meet some more.
@@ -69,7 +70,7 @@ class Geometry:
         one, other = self.pair_buckets
         fate = f"share bucket {one}" if self.together else f"fall into buckets {one} and {other}"
         return (
-            f"{len(self.vectors):,} vectors, {self.n_buckets:,} buckets: each owns "
+            f"{count(len(self.vectors), 'vector')}, {count(self.n_buckets, 'bucket')}: each owns "
             f"{self.shares.min():.1%} to {self.shares.max():.1%} of the {whole}.{wins_nothing} "
             f"Vectors up to {self.near:g}° apart share a bucket in "
             f"{_percent(self.near_together, self.near_pairs)}, others in "
@@ -297,4 +298,4 @@ def _count_neighbours(
 
 
 def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.0%} of {whole:,} pairs" if whole else "0 of 0 pairs"
+    return f"{part / whole:.0%} of {count(whole, 'pair')}" if whole else "0 of 0 pairs"

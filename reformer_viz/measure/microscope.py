@@ -29,7 +29,8 @@ from reformer_viz.measure.bucketing import (
     token_in_words,
 )
 from reformer_viz.measure.pairs import rule_of
-from reformer_viz.measure.words import count
+from reformer_viz.measure.sequence import tensor_of
+from reformer_viz.measure.words import count, readable
 
 N_BYTES = 256
 HALF_PERCENTS = 200
@@ -37,7 +38,6 @@ HALF_PERCENTS = 200
 
 _PAIRS_AT_ONCE = 1 << 17
 _HEAVIEST_IN_A_SENTENCE = 3
-_SIGNS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "←", "\0": "∅"}
 _NO_WEIGHTS = "The model did otherwise, so nothing is said about weights."
 
 
@@ -430,7 +430,7 @@ def label_bytes(numbers: list[int]) -> tuple[str, ...]:
             labels += ["…"] * (lengths[0] - 1)
         else:
             labels.append(f"{numbers[start]:02X}")
-    return tuple(map(_readable, labels))
+    return tuple(map(readable, labels))
 
 
 def _is_character(numbers: list[int]) -> bool:
@@ -440,18 +440,11 @@ def _is_character(numbers: list[int]) -> bool:
         return False
 
 
-def _readable(label: str) -> str:
-    """Write signs for what shows nothing, or would break a line."""
-    return "".join(
-        _SIGNS.get(c, c) if c in _SIGNS or c.isprintable() else f"{ord(c):02X}" for c in label
-    )
-
-
 def _labels(
     numbers: list[int], vocab_size: int, decode: Callable[[list[int]], str] | None
 ) -> tuple[str, ...]:
     if decode is not None:
-        return tuple(_readable(decode([number])) for number in numbers)
+        return tuple(readable(decode([number])) for number in numbers)
     return label_bytes(numbers) if vocab_size == N_BYTES else tuple(map(str, numbers))
 
 
@@ -466,7 +459,7 @@ def as_tokens(
                 f"give the numbers of the tokens"
             )
         tokens = list(tokens.encode())
-    numbers = torch.as_tensor(tokens).detach().cpu()
+    numbers = tensor_of("tokens", tokens).cpu()
     if numbers.dim() == 2 and len(numbers) == 1:
         numbers = numbers[0]
     if numbers.dim() != 1:

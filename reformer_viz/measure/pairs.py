@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from reformer_core.bucketing import BucketPlan
+from reformer_core.bucketing import BucketPlan, plan_chunks
 
 _PAIRS_AT_ONCE = 2**20
 
@@ -126,6 +128,18 @@ def rule_of(plan: Any) -> dict[str, Any]:
     """Return the keywords of `plan_chunks` of a plan, or of what has them, but for the padding."""
     names = "n_buckets", "chunk_length", "chunks_before", "chunks_after", "window"
     return {name: getattr(plan, name) for name in (*names, "within_bucket", "causal")}
+
+
+def plan_by(buckets: Int[Tensor, "batch heads rounds length"], **rule) -> BucketPlan:
+    """Plan by a rule that a reader wrote down: `plan_chunks`, whose names they may mistake.
+
+    Raises ValueError for a name that it does not know.
+    """
+    known = [name for name in signature(plan_chunks).parameters if name != "buckets"]
+    unknown = [name for name in rule if name not in known]
+    if unknown:
+        raise ValueError(f"a rule has {', '.join(known)}, got {', '.join(unknown)}")
+    return plan_chunks(buckets, **rule)
 
 
 def check_index(name: str, index: int, size: int, owner: str) -> None:

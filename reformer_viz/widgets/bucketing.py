@@ -1,14 +1,15 @@
 """Explore where hashing sends tokens, and whom they may then look at."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from reformer_viz import style
-from reformer_viz.figures.bucketing import plot_bucketing
+from reformer_viz.figures.bucketing import LOOK, plot_bucketing
 from reformer_viz.figures.bucketing_svg import draw_svg
 from reformer_viz.measure.bucketing import Bucketing, measure_bucketing
 from reformer_viz.measure.hashing import Hash
@@ -21,11 +22,10 @@ MOST_TOKENS = 16_384
 """The longest sequence that a page draws: it looks at every pair that some round sees."""
 
 DEFAULT_BUCKETS = 8
-_LAST_STEP = 4  # of bucketing_view.js: everything is drawn
 
 
 def explore_bucketing(
-    vectors: Tensor | np.ndarray | None = None,
+    vectors: Tensor | np.ndarray | Sequence | None = None,
     *,
     n_tokens: int = 64,
     n_buckets: int | None = None,
@@ -81,7 +81,6 @@ def explore_bucketing(
         rotations=rotations,
         head=head,
     )
-    place = {"round": 0, "token": None, "step": _LAST_STEP, **(place or {})}
     view = BucketingView(lambda: source.origin)
     return Panel(view, measure, controls, place, Call(explore_bucketing, source.given))
 
@@ -93,6 +92,7 @@ class BucketingView:
     origin: Callable[[], str]
     title = "Who sees whom: buckets, chunks and rounds"
     script = "bucketing_view.js"
+    place = MappingProxyType({"round": 0, "token": None, "step": LOOK})
 
     def ship(self, data: Bucketing) -> dict:
         """Return the buckets, the rule, and how to paint them."""
@@ -110,19 +110,26 @@ class BucketingView:
 
     def describe(self, data: Bucketing, place: Mapping) -> str:
         """Say what the round does, or what it does with the chosen token."""
-        token = place["token"]
-        return data.describe(
-            _nearest(place["round"], data.n_rounds),
-            None if token is None else _nearest(token, data.length),
-        )
+        round, token, _ = _settled(data, place)
+        return data.describe(round, token)
 
     def draw_svg(self, data: Bucketing, place: Mapping) -> str:
         """Draw the round as SVG."""
-        return draw_svg(data, _nearest(place["round"], data.n_rounds))
+        return draw_svg(data, *_settled(data, place))
 
     def plot(self, data: Bucketing, place: Mapping) -> Figure:
         """Draw the round with Matplotlib."""
-        return plot_bucketing(data, _nearest(place["round"], data.n_rounds))
+        return plot_bucketing(data, *_settled(data, place))
+
+
+def _settled(data: Bucketing, place: Mapping) -> tuple[int, int | None, int]:
+    """Return round, token and step of a place, the nearest that the data have."""
+    token = place["token"]
+    return (
+        _nearest(place["round"], data.n_rounds),
+        None if token is None else _nearest(token, data.length),
+        _nearest(place["step"], LOOK + 1),
+    )
 
 
 def _nearest(index: int, size: int) -> int:

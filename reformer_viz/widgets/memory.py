@@ -19,6 +19,7 @@ from reformer_viz.measure.step_kinds import (
     KINDS,
     LABELS,
     Kind,
+    check_batch,
     check_kinds,
     new_model,
     new_tokens,
@@ -82,9 +83,7 @@ def explore_memory(
         return sizes.curves(show, kinds, n_layers, length, n_hashes)
 
     controls = _controls(config, show, kind, n_layers, length, n_hashes)
-    return Panel(
-        MemoryView(), measure, controls, dict(place or {}), Call(explore_memory, {"config": given})
-    )
+    return Panel(MemoryView(), measure, controls, place, Call(explore_memory, {"config": given}))
 
 
 class _Sizes:
@@ -123,7 +122,8 @@ class _Sizes:
         return measure_memory(config, **values, kinds=kinds, length=length, repeats=0)
 
     def _at(self, n_layers: int, length: int, n_hashes: int) -> ReformerConfig:
-        """Return the config at a size, if that is not too much to look at."""
+        """Return the config at a size, if that is one and not too much to look at."""
+        check_batch(1, length)
         if n_layers * length > MOST_OPERATIONS:
             raise ValueError(
                 f"layers times tokens must be at most {MOST_OPERATIONS:,} here, got {n_layers} x "

@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -88,7 +89,7 @@ def explore_model(
         MicroscopeView(),
         measure,
         _controls(model, layer, head, rotations, text),
-        {"round": 0, "token": None, **_AS_THE_MODEL, **(place or {})},
+        place,
         _ModelCall(
             explore_model,
             {
@@ -121,6 +122,7 @@ class MicroscopeView:
 
     title = "The microscope: what one head does with a text"
     script = "microscope_view.js"
+    place = MappingProxyType({"round": 0, "token": None, **_AS_THE_MODEL})
 
     def ship(self, data: Microscope) -> dict:
         """Return the buckets, the model's own rule, and how to paint them."""

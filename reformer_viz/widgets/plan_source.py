@@ -1,6 +1,6 @@
 """Where an explorer's plan comes from: vectors, a way to hash them, and the rule of the window."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,10 +9,11 @@ import numpy as np
 from ipywidgets import Widget
 from torch import Tensor
 
-from reformer_core.bucketing import BucketPlan, plan_chunks
+from reformer_core.bucketing import BucketPlan
 from reformer_viz.measure.hashing import Hash, name_of
+from reformer_viz.measure.pairs import plan_by
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
-from reformer_viz.widgets.controls import noise_and_rotations, number, slider
+from reformer_viz.widgets.controls import heads, noise_and_rotations, slider
 
 DEFAULT_NOISE, DEFAULT_SEED = 0.4, 152
 """A draw in which buckets differ in size and one is too large for its window, as in real use."""
@@ -26,7 +27,7 @@ class PlanSource:
     `n_buckets` is its number of buckets, or None to count them.
     """
 
-    vectors: Tensor | np.ndarray | None
+    vectors: Tensor | np.ndarray | Sequence | None
     n_tokens: int
     labels: list[str] | None
     hash: Hash | None
@@ -83,9 +84,7 @@ class PlanSource:
         }
         if self.hash is not None:
             controls = {name: controls[name] for name in ("chunk_length", "noise")}
-        if self.vectors is not None and self.vectors.ndim == 3 and len(self.vectors) > 1:
-            controls["head"] = number("head", head, 0, len(self.vectors) - 1)
-        return controls
+        return controls | heads(lambda: self.sequence, head)
 
     def plan(
         self,
@@ -105,7 +104,7 @@ class PlanSource:
             buckets, count = self.sequence.hash_by(
                 self.hash, head=head, noise=noise, n_buckets=self.n_buckets
             )
-        return plan_chunks(
+        return plan_by(
             buckets, n_buckets=count, chunk_length=chunk_length, causal=self.causal, **self.rule
         )
 

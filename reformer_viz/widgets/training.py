@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from IPython import get_ipython
@@ -21,6 +22,7 @@ from reformer_viz.measure.training import (
 )
 from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
+from reformer_viz.widgets.place import COLUMNS
 
 MOST_LETTERS = 1_500_000
 """The most letters of bucket numbers that a page carries, so that it stays below two megabytes."""
@@ -32,17 +34,9 @@ _NOT_BEGUN = (
 _LEAST_WAIT, _IDLE = 0.25, 10  # seconds between two pictures, and times what one took
 _MOST_POINTS = 400
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
-_PLACE = {
-    "snapshot": None,
-    "layer": 0,
-    "head": 0,
-    "round": 0,
-    "token": None,
-    "columns": "sorted as in the last snapshot",
-}
 
 
-def explore_training(training: Training, *, place: Mapping | None = None) -> Panel:
+def explore_training(training: Training | None, *, place: Mapping | None = None) -> Panel:
     """Show a finished run: its curves, and a film of how a probe's buckets organised themselves.
 
     Scrub through the snapshots, choose layer, head and round, point at a token: all of it is
@@ -52,11 +46,15 @@ def explore_training(training: Training, *, place: Mapping | None = None) -> Pan
     """
 
     def measure() -> Training:
+        if not isinstance(training, Training):
+            raise ValueError(
+                f"training must be what measure_training returns, got {type(training).__name__}"
+            )
         _check_size(training.recording)
         return training
 
     call = Call(explore_training, {"training": training})
-    return Panel(TrainingView(), measure, {}, {**_PLACE, **(place or {})}, call)
+    return Panel(TrainingView(), measure, {}, place, call)
 
 
 class LiveTraining:
@@ -67,13 +65,13 @@ class LiveTraining:
     notebook stores is one sentence, always the same: the finished run is an output of its own.
     """
 
-    def __init__(self, recorder: Recorder | None, place: Mapping) -> None:
+    def __init__(self, recorder: Recorder | None, place: Mapping | None) -> None:
         self.recorder = recorder
         self._history: list[StepRecord] = []
         self._evaluations: list[Evaluation] = []
         self._due = 0.0
         call = Call(watch_training, {"recorder": recorder})
-        self.panel = Panel(TrainingView(), self._measure, {}, {**_PLACE, **place}, call)
+        self.panel = Panel(TrainingView(), self._measure, {}, place, call)
 
     def __call__(self, progress: Progress) -> None:
         """Note a step, let the recorder look, and show both if it is time to."""
@@ -112,7 +110,7 @@ def watch_training(
     With a `recorder`, which it calls, the probe's film grows along. `place` is where the reader
     stands at first.
     """
-    return LiveTraining(recorder, place or {})
+    return LiveTraining(recorder, place)
 
 
 class TrainingView:
@@ -120,6 +118,16 @@ class TrainingView:
 
     title = "A training run, and how its buckets organised themselves"
     script = "training_view.js"
+    place = MappingProxyType(
+        {
+            "snapshot": None,
+            "layer": 0,
+            "head": 0,
+            "round": 0,
+            "token": None,
+            "columns": COLUMNS[0],
+        }
+    )
 
     def ship(self, data: Training) -> dict:
         """Return the curves, thinned to what a page can show, and the buckets as letters."""
@@ -141,11 +149,12 @@ class TrainingView:
 
     def draw_svg(self, data: Training, place: Mapping) -> str:
         """Draw the curves and the film as SVG."""
-        return draw_svg(data, *_head(data, place))
+        in_reading_order = place["columns"] != COLUMNS[0]
+        return draw_svg(data, *_marked(data, place), in_reading_order=in_reading_order)
 
     def plot(self, data: Training, place: Mapping) -> Figure:
         """Draw the curves and the film with Matplotlib."""
-        return plot_training(data, *_head(data, place))
+        return plot_training(data, *_marked(data, place))
 
 
 def _nearest(recording: Recording, place: Mapping) -> tuple[int, int, int, int, int | None]:
@@ -160,9 +169,12 @@ def _nearest(recording: Recording, place: Mapping) -> tuple[int, int, int, int, 
     )
 
 
-def _head(data: Training, place: Mapping) -> tuple[int, int, int]:
-    """Return layer, head and round of a place."""
-    return (0, 0, 0) if data.recording is None else _nearest(data.recording, place)[1:4]
+def _marked(data: Training, place: Mapping) -> tuple[int, int, int, int | None, int | None]:
+    """Return layer, head and round of a place, and the snapshot and token that were chosen."""
+    if data.recording is None:
+        return 0, 0, 0, None, None
+    snapshot, *head, token = _nearest(data.recording, place)
+    return *head, None if place["snapshot"] is None else snapshot, token
 
 
 def _check_size(recording: Recording | None) -> None:
@@ -227,7 +239,7 @@ def _stride(n_points: int) -> int:
 
 def _caption(data: Training) -> str:
     thinned = _stride(len(data.loss))
-    every = f" Curves show every {thinned:,}th step." if thinned > 1 else ""
+    every = f" Curves show one of every {thinned:,} steps." if thinned > 1 else ""
     if data.recording is None:
         return every.strip()
     return (

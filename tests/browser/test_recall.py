@@ -71,3 +71,13 @@ def test_exported_curves_are_drawn_from_disk_without_a_network(watch, tmp_path):
         path.as_uri()
     ]
     alone.context.close()
+
+
+@pytest.mark.parametrize("width", [600, 800, 1200])
+def test_curves_are_no_wider_than_their_page(watch, tmp_path, width):
+    path = explore_recall(**START).save_html(tmp_path / "recall.html")
+    alone = watch(offline=True, viewport={"width": width, "height": 900})
+    alone.page.goto(path.as_uri())
+    alone.page.wait_for_selector(LIVE, state="attached")
+    assert alone.page.evaluate("document.documentElement.scrollWidth") <= width
+    alone.context.close()

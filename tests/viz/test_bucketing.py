@@ -19,6 +19,7 @@ from reformer_core.bucketing import plan_chunks
 from reformer_core.hashing import draw_rotations, hash_generator
 from reformer_core.tasks import Duplicate
 from reformer_viz import explore_bucketing, measure_bucketing, plot_bucketing, style
+from reformer_viz.figures.bucketing import LOOK
 from reformer_viz.figures.bucketing_svg import draw_svg
 from reformer_viz.measure.bucketing import (
     ELSEWHERE,
@@ -289,6 +290,50 @@ def test_the_figure_outlines_what_is_lost_and_greys_what_other_rounds_see():
     assert np.array_equal(grey, (kinds == ELSEWHERE) | (kinds == FOUND))
     blank = (in_reading_order.images[0].get_array() == 1).all(-1)
     assert np.array_equal(blank, (kinds == HIDDEN) | (kinds == LOST))
+
+
+def test_with_a_token_the_figure_lights_what_it_sees_and_frames_it():
+    bucketing = measure_bucketing(plan_of(rounds=4, length=60))
+    token = int((bucketing.kinds(1) == LOST).sum(1).argmax())
+    kinds = bucketing.kinds_for(1, token)
+    assert {*kinds} >= {HIDDEN, SEEN, LOST}
+    figure = plot_bucketing(bucketing, 1, token)
+    figure.canvas.draw()
+    strip, in_sorted_order, in_reading_order = figure.axes
+    reading = [bar for bar in strip.patches if bar.get_y() == 5.2][:60]
+    lost = (kinds == LOST) | (kinds == FOUND)
+    lit = (kinds == SEEN) | (np.arange(60) == token)
+    assert [bar.get_facecolor()[:3] == (1, 1, 1) for bar in reading] == lost.tolist()
+    assert [bar.get_alpha() is None for bar in reading] == (lit | lost).tolist()
+    for axes, place in (
+        (in_sorted_order, bucketing.slot[1, token]),
+        (in_reading_order, token),
+    ):
+        frame = axes.patches[-1]
+        assert (frame.get_y(), frame.get_height()) == (place - 0.5, 1)
+    assert "its window" in [label.get_text() for label in strip.get_yticklabels()]
+
+
+def test_the_pictures_go_as_far_as_their_step():
+    bucketing = measure_bucketing(plan_of())
+    named = []
+    for step in range(5):
+        figure = plot_bucketing(bucketing, 0, 5, step)
+        figure.canvas.draw()
+        strip, *matrices = figure.axes
+        named.append([label.get_text() for label in strip.get_yticklabels()])
+        empty = [(axes.images[0].get_array() == 1).all() for axes in matrices]
+        assert empty == [step < LOOK] * 2
+        words = [node.text for node in ElementTree.fromstring(draw_svg(bucketing, 0, 5, step))]
+        assert [name in words for name in named[-1]] == [True] * len(named[-1])
+    rows = ["reading order", "bucket", "sorted order", "chunk", "its window"]
+    assert named == [rows[:1], rows[:1], rows[:3], rows[:4], rows]
+    assert len({draw_svg(bucketing, 0, None, step) for step in range(5)}) == 5
+    for draw in (plot_bucketing, draw_svg):
+        with pytest.raises(ValueError, match=r"step must be in 0\.\.4, got 5"):
+            draw(bucketing, 0, None, 5)
+        with pytest.raises(ValueError, match=r"token must be in 0\.\.23, got 24"):
+            draw(bucketing, 0, 24)
 
 
 def test_the_figure_s_strip_colours_tokens_by_bucket_and_moves_them_to_their_slots():

@@ -139,6 +139,7 @@ def test_a_sentence_says_who_owns_what_and_what_became_of_the_pair():
     )
     alone = measure_geometry(vectors[:1], rotations, angle=0)
     assert "share a bucket in 0 of 0 pairs" in alone.describe()
+    assert alone.describe().startswith("1 vector, ")
     assert alone.describe().endswith("The two marked vectors, 0° apart, share bucket 0.")
 
 

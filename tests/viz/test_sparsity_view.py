@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 
 from reformer_core import ReformerConfig, ReformerLM, plan_chunks
 from reformer_viz import explore_sparsity, measure_sparsity, plot_sparsity, style
@@ -253,7 +254,7 @@ def test_moving_a_control_or_the_place_moves_the_sentence_and_what_the_page_gets
 def test_a_place_beyond_the_data_is_brought_back():
     panel = explore_sparsity()
     words = repr(panel)
-    panel.place = {"rounds": 99, "chunk_length": 1000, "window": "none", "order": 50}
+    panel.place = {"rounds": 99, "chunk_length": 1000, "order": 50}
     assert repr(panel).startswith("64 tokens, 8 buckets, 8 rounds, chunks of 8.")
     panel.place = {"rounds": 4, "row": 999, "column": -5}
     assert repr(panel).startswith("Query ")
@@ -267,6 +268,22 @@ def test_the_explorer_s_figure_is_the_picture_of_its_place():
     shown = panel.data.under("sliding", 8)
     expected = plot_sparsity(shown, 3).axes[0].images[0].get_array()
     assert np.array_equal(panel.figure.axes[0].images[0].get_array(), expected)
+
+
+def test_the_explorer_s_figure_is_in_the_order_that_was_chosen_and_marks_the_pair():
+    panel = explore_sparsity(place={"order": 1, "row": 9, "column": 3})
+    seen, weights, *_ = panel.figure.axes
+    cells = panel.data.cells("chunks", 8, 1)[:4]
+    filled = (seen.images[0].get_array() != to_rgb(style.SHADE)).any(-1)
+    assert np.array_equal(filled, cells.sum(0) > 0)
+    assert seen.get_ylabel() == "slot of the query, as round 1 sorts"
+    row, column = seen.patches
+    assert (row.get_y(), column.get_x()) == (8.5, 2.5)
+    assert not weights.patches  # which are in reading order
+    panel.place = {"order": -1}
+    assert [len(axes.patches) for axes in panel.figure.axes[:2]] == [2, 2]
+    panel.place = {"row": None, "column": None}
+    assert [len(axes.patches) for axes in panel.figure.axes[:2]] == [0, 0]
 
 
 def test_weights_are_shipped_as_digits_with_blanks_where_nobody_may_look():

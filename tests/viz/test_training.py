@@ -441,6 +441,23 @@ def test_the_strips_show_every_token_in_the_colour_of_its_bucket(training, place
     assert title in [axes.get_title(loc="left") for axes in figure.axes]
 
 
+def test_a_snapshot_a_token_and_what_it_seeks_are_framed(training):
+    recording = training.recording
+    layer, head, token = (int(at[0]) for at in np.nonzero(recording.sought[-1] != NOBODY))
+    figure = plot_training(training, layer, head, 1, snapshot=1, token=token)
+    strips = [axes for axes in figure.axes if axes.images]
+    orders = np.arange(len(recording.tokens)), recording.last_order(layer, head, 1)
+    for axes, order in zip(strips, orders, strict=True):
+        row, own, sought = axes.patches
+        assert (row.get_y(), row.get_height()) == (0.5, 1)
+        assert order[int(own.get_x() + 0.5)] == token
+        assert order[int(sought.get_x() + 0.5)] == recording.sought[-1, layer, head, token]
+        assert (own.get_linestyle(), sought.get_linestyle()) == ("-", "--")
+    curves = [axes for axes in figure.axes if not axes.images]
+    assert {axes.lines[-1].get_xdata()[0] for axes in curves} == {recording.steps[1]}
+    assert not [axes.patches[:] for axes in plot_training(training).axes if axes.patches]
+
+
 def test_a_run_without_a_probe_is_drawn_by_its_curves_alone(trained):
     training = measure_training(trained[0])
     assert len(plot_training(training).axes) == 3

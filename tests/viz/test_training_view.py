@@ -206,7 +206,7 @@ def test_long_curves_are_thinned_and_keep_their_last_point():
     line = shipped["curves"][0]["lines"][0]
     assert line["x"] == list(range(2, 1002, 3))
     assert len(line["y"]) == len(line["x"])
-    assert "every 3th step" in shipped["caption"]
+    assert "Curves show one of every 3 steps." in shipped["caption"]
     assert shipped["steps"] == 1001
 
 
@@ -220,6 +220,12 @@ def test_the_still_picture_is_valid_and_always_the_same(finished):
     cells = [path for path in root.iter("{http://www.w3.org/2000/svg}path") if path.get("fill")]
     last = finished.data.recording.buckets[:, 1, 1, 1]
     assert len(cells) == len(np.unique(last))
+    for place in ({"snapshot": 0}, {"token": 3}, {"in_reading_order": True}):
+        assert draw_svg(finished.data, 1, 1, 1, **place) != svg
+    at_first = draw_svg(finished.data, 1, 1, 1, snapshot=1)
+    step = finished.data.recording.steps[1]
+    assert f">{finished.data.loss[finished.data.steps <= step][-1]:.3g} nats<" in at_first
+    assert f">{finished.data.loss[-1]:.3g} nats<" in svg
     assert draw_svg(measure_training(run_of(1))).startswith("<svg")
 
 
