@@ -134,7 +134,7 @@ def test_a_sentence_says_who_owns_what_and_what_became_of_the_pair():
     rotations = torch.tensor([[1.0, 0.0, 0.1], [0.0, 1.0, 0.1]])
     assert measure_geometry(vectors, rotations, angle=60).describe() == (
         "3 vectors, 6 buckets: each owns 0.0% to 25.0% of the circle. 2 of them own nothing. "
-        "Vectors up to 15° apart share a bucket in 100% of 1 pairs, others in 0% of 2 pairs. The "
+        "Vectors up to 15° apart share a bucket in 100% of 1 pair, others in 0% of 2 pairs. The "
         "two marked vectors, 60° apart, fall into buckets 0 and 1."
     )
     alone = measure_geometry(vectors[:1], rotations, angle=0)
