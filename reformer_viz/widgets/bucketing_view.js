@@ -1,10 +1,12 @@
 // Bucketing: the sequence, its buckets, sorted order and chunks, and who sees whom, round by round.
 // Its words are those of `describe` in plan_view.js, which are those of `Bucketing.describe`.
 
+import { opened } from './letters.js';
 import { binned, MOST_PAIRWISE, SEVERAL } from './plan_cells.js';
 import {
   describe, dial, kindsFor, kindsOf, make, openPage, painter, planRound, ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
 } from './plan_view.js';
+import { AS_PLANNED, between, lengthOf, ruleControls, ruleKey, ruleOf, settle } from './plan_rule.js';
 
 // ---- The picture ---------------------------------------------------------------------------
 
@@ -329,61 +331,65 @@ const PAIRS_CSS = `
 export const mount = (root, data) => openPage(root, data, bucketingIn);
 
 function bucketingIn(page) {
-  const place = { round: 0, token: null, step: LOOK };
-  const view = {}; // what is drawn: the data, what follows from them, and the place
+  const place = { round: 0, token: null, step: LOOK, ...AS_PLANNED };
+  const view = {}; // what is drawn: the data under the chosen rule, what follows from them, and the place
   let kept = null; // the token that is chosen while none is pointed at
   let pose = null, frames = 0, data;
 
   const strips = make('canvas', { className: 'rx-strips', tabIndex: 0 });
   const matrix = make('canvas', { className: 'rx-matrix', role: 'img' });
-  const round = dial('round', round => go({ round })), step = dial('step', step => go({ step }));
+  const controls = ruleControls(go), step = dial('step', step => go({ step }));
   const play = make('button', { type: 'button', textContent: '▶ play the steps', onclick: playSteps });
   Object.assign(strips, { role: 'slider', ariaLabel: 'token', ariaValueMin: 0 });
   const aside = make('aside', {}, legend(), page.details, page.caption);
   const nodes = [
     make('style', { textContent: PAIRS_CSS }),
-    make('div', { className: 'rx-bar' }, round.row, step.row, play), strips, page.sentence, make('div', { className: 'rx-pairs' }, matrix, aside),
+    make('div', { className: 'rx-bar' }, controls.round, step.row, play),
+    make('div', { className: 'rx-bar' }, controls.rounds, controls.chunk, controls.window, controls.within),
+    strips, page.sentence, make('div', { className: 'rx-pairs' }, matrix, aside),
   ];
 
   function update(fresh) {
-    data = fresh;
-    const plans = data.buckets.map(buckets => planRound(buckets, data));
-    const whole = planRound(data.buckets[0], { ...data, within_bucket: false });
-    Object.assign(view, { data, plans, whole, round: null, still: null });
+    data = opened(fresh);
+    view.key = null;
     page.root.style.setProperty('--rx-first', data.colours[0]);
-    round.input.max = data.buckets.length - 1;
     step.input.max = LOOK;
-    strips.ariaValueMax = data.buckets[0].length - 1;
+    strips.ariaValueMax = lengthOf(data) - 1;
     go({ token: kept, ...data.place });
+  }
+
+  function plan(key) {
+    const rule = ruleOf(data, place), plans = rule.buckets.map(buckets => planRound(buckets, rule));
+    const whole = planRound(rule.buckets[0], { ...rule, within_bucket: false });
+    Object.assign(view, { key, data: rule, plans, whole, round: null, still: null });
   }
 
   function go(change, pointing = false) {
     if (page.blocked) return;
-    const inside = (x, size) => (x === null ? null : Math.max(0, Math.min(size - 1, x)));
-    Object.assign(place, change);
-    place.round = inside(place.round, data.buckets.length);
-    place.token = inside(place.token, data.buckets[0].length);
-    place.step = inside(place.step, STEPS.length);
+    settle(data, Object.assign(place, change));
+    place.step = between(TOKENS, place.step, LOOK);
     if (!pointing) kept = place.token;
-    if (view.round !== place.round) { // or the data are new
-      const { round } = place, { plans } = view, buckets = data.buckets[round];
-      const kinds = buckets.length > MOST_PAIRWISE ? null : kindsOf(plans, data, round);
-      Object.assign(view, { plan: plans[round], buckets, kinds, words: describe(plans, data, round, null) });
+    const key = ruleKey(place), { round, token, step } = place;
+    if (view.key !== key) plan(key); // or the data are new
+    const { data: rule, plans } = view;
+    if (view.round !== round) {
+      const buckets = rule.buckets[round];
+      const kinds = buckets.length > MOST_PAIRWISE ? null : kindsOf(plans, rule, round);
+      Object.assign(view, { plan: plans[round], buckets, kinds, words: describe(plans, rule, round, null) });
     }
-    Object.assign(view, place);
-    view.row = place.token === null ? null : kindsFor(view.plans, data, place.round, place.token);
+    const row = token === null ? null : kindsFor(plans, rule, round, token);
+    Object.assign(view, { round, token, step, row });
     speak();
     animate();
   }
 
   function speak() {
     const { round: r, token } = place;
-    const words = token === null ? view.words : describe(view.plans, data, r, token);
+    const words = token === null ? view.words : describe(view.plans, view.data, r, token);
     matrix.ariaLabel = `Who sees whom. ${words}`;
     strips.ariaValueNow = place.token ?? 0;
     strips.ariaValueText = place.token === null ? 'no token chosen' : words;
-    round.input.value = place.round;
-    round.output.textContent = `${place.round} of 0–${data.buckets.length - 1}`;
+    controls.show(data, view.data, place);
     step.input.value = place.step;
     step.output.textContent = STEPS[place.step];
     page.say(words, { ...place, token: kept });

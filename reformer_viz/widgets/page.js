@@ -47,7 +47,7 @@ const CSS = `
 .rx-bar{display:flex;flex-wrap:wrap;gap:4px 22px;align-items:center}
 .rx-bar label{display:flex;gap:8px;align-items:center}
 .rx-bar output{min-width:3.6em}
-.rx-bar input{width:130px}
+.rx-bar input[type=range]{width:130px}
 .rx-status{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .rx-note{opacity:.8}
 .rx-code{user-select:all;overflow-wrap:anywhere}
