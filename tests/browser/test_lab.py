@@ -288,6 +288,18 @@ def test_an_exported_page_moves_from_disk_without_a_network(watch, tmp_path, sch
     alone.context.close()
 
 
+def test_the_legend_names_what_a_long_picture_adds(watch, tmp_path):
+    key = ".rx-key"
+    for length, several in ((64, False), (1100, True)):
+        path = explore_bucketing(n_tokens=length).save_html(tmp_path / f"{length}.html")
+        alone = watch(offline=True)
+        alone.page.goto(path.as_uri())
+        alone.wait_for_status("Round 0")
+        assert ("of several buckets" in alone.page.locator(key).inner_text()) == several
+        assert alone.errors == []
+        alone.context.close()
+
+
 def test_a_problem_is_a_sentence_where_the_picture_would_be(watch, tmp_path):
     panel = explore_bucketing(n_buckets=7)
     alone = watch(offline=True)

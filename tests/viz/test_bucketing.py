@@ -1,5 +1,6 @@
 """Bucketing, measured, drawn and explored: every number against the plan's own visible matrix."""
 
+import re
 import sys
 import threading
 import time
@@ -19,6 +20,7 @@ from reformer_core.hashing import draw_rotations, hash_generator
 from reformer_core.tasks import Duplicate
 from reformer_viz import explore_bucketing, measure_bucketing, plot_bucketing, style
 from reformer_viz.figures.bucketing_svg import draw_svg
+from reformer_viz.figures.names import name_in_cell
 from reformer_viz.measure.bucketing import (
     ELSEWHERE,
     FOUND,
@@ -31,7 +33,11 @@ from reformer_viz.measure.bucketing import (
 from reformer_viz.measure.sequence import make_sequence
 from reformer_viz.widgets.bucketing import MOST_TOKENS
 from reformer_viz.widgets.letters import MOST_LETTERS, letters
+from reformer_viz.widgets.panel import compact_script
 from reformer_viz.widgets.plan_source import DEFAULT_NOISE, DEFAULT_SEED
+from tests.viz.test_plan_view import run
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def plan_of(seed=0, *, batch=1, heads=1, rounds=2, length=24, n_buckets=4, padded=0, **rule):
@@ -311,9 +317,99 @@ def test_more_buckets_than_hues_are_hatched_and_numbered():
     assert {str(b) for b, *_ in bucketing.runs(0)} >= {t.get_text() for t in strip.texts[:5]}
 
 
+WORDS = ["attention", "hashing", "of", "a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "found"),
+    [
+        ("hashing", 50, ("hashing", False)),
+        ("hashing", 30, ("has…", False)),
+        ("hashing", 11, ("h…", True)),
+        ("of", 11, ("of", True)),
+        ("a", 11, ("a", False)),
+        ("hashing", 5, ("", False)),
+    ],
+)
+def test_a_name_without_room_is_shortened_or_stands_upright(name, width, found):
+    assert name_in_cell(name, width, 18, 10) == found
+
+
+@pytest.mark.parametrize("length", [16, 64])
+def test_names_that_are_words_stay_in_every_picture(length):
+    labels = [WORDS[i % 4] for i in range(length)]
+    bucketing = measure_bucketing(plan_of(length=length), labels=labels)
+    drawn = [text.get_text() for text in picture_of(bucketing)[0].texts[: 2 * length]]
+    assert len([name for name in drawn if name.startswith(("att", "has"))]) == length
+    assert len([name for name in drawn if name in ("of", "a")]) == length
+    assert "attention" not in drawn
+    words = list(ElementTree.fromstring(draw_svg(bucketing)).itertext())
+    assert len([word for word in words if word in ("of", "a")]) == length
+    assert len([word for word in words if re.fullmatch("(at|ha)[a-z]*…?", word)]) == length
+
+
+def test_the_page_shortens_names_as_well_and_never_numbers(tmp_path, request):
+    script = (
+        compact_script("bucketing_view.js")
+        + """
+function replay(cases) {
+  const fits = (words, room, size) => words.length * 0.6 * size <= room;
+  return cases.map(([labels, width]) => {
+    const [words, { upright }] = nameIn({ data: { labels }, fits }, 12, width);
+    return [words, !!upright];
+  });
+}"""
+    )
+    labels = [WORDS[0]] * 13
+    cases = [(labels, 90), (labels, 40), (labels, 14), (["a"] * 13, 9), (None, 20), (None, 9)]
+    assert run(script, cases, tmp_path, request) == [
+        ["attention", False],
+        ["atten…", False],
+        ["at…", True],
+        ["a", False],
+        ["12", False],
+        ["", False],
+    ]
+
+
 def long_bucketing(causal):
     length = MOST_PAIRWISE + 300
     return measure_bucketing(plan_of(length=length, n_buckets=6, chunk_length=16, causal=causal))
+
+
+def numbers_of(texts):
+    return [int(text.replace(",", "")) for text in texts if text.replace(",", "").isdigit()]
+
+
+def test_chunks_that_are_too_many_to_be_numbered_are_numbered_at_equal_steps(tmp_path, request):
+    bucketing = measure_bucketing(plan_of(length=4096, n_buckets=64, chunk_length=64))
+    svg = ElementTree.fromstring(draw_svg(bucketing))
+    height = max(float(text.get("y")) for text in svg.iter(f"{SVG}text") if text.text == "chunk")
+    row = [text.text for text in svg.iter(f"{SVG}text") if float(text.get("y")) == height]
+    assert numbers_of(row) == list(range(0, 64, 3))
+    script = (
+        compact_script("bucketing_view.js")
+        + """
+function replay(cases) { return cases.map(least => everyFew(k => k >= least)); }"""
+    )
+    assert run(script, [0, 2, 3, 6, 11, 60, 700], tmp_path, request) == [1, 2, 5, 10, 20, 100, 1000]
+
+
+def test_a_long_picture_says_what_it_adds_and_both_its_axes_write_numbers_alike():
+    figure = plot_bucketing(long_bucketing(causal=True))
+    figure.canvas.draw()
+    [key] = figure.legends
+    box, page = key.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 < box.x1 <= page.x1
+    assert [text.get_text() for text in key.get_texts()] == [
+        "seen by this round (stronger: more pairs)",
+        "of several buckets",
+        "same bucket, lost to the window",
+        "seen by another round",
+        "the window",
+    ]
+    assert key.get_patches()[2].get_alpha() == figure.axes[1].patches[0].get_alpha()
+    assert "1,000" in [label.get_text() for label in figure.axes[2].get_xticklabels()]
 
 
 @pytest.mark.parametrize("causal", [True, False])
