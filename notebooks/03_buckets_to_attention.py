@@ -116,7 +116,7 @@ steps
 
 # %%
 for chunk_length in (4, 8, 16):
-    steps.controls["chunk_length"].value = chunk_length
+    steps.place = {"chunk_length": chunk_length}
     print(steps, "\n")
 
 # %% [markdown]

@@ -101,7 +101,7 @@ class Gallery:
             "plot_geometry, sphere": lambda: plot_geometry(*self._geometry(3)),
             "plot_geometry, plane": lambda: plot_geometry(*self._geometry(2)),
             "plot_collisions": lambda: plot_collisions(self._collisions),
-            "plot_bucketing": lambda: plot_bucketing(explore_bucketing().data),
+            "plot_bucketing": lambda: explore_bucketing().figure,
             "plot_bucketing, long": lambda: plot_bucketing(_long_plan().data),
             "plot_bucket_load": lambda: plot_bucket_load(explore_bucket_load().data),
             "plot_sparsity": lambda: plot_sparsity(measure_sparsity(self._plan, self._qk)),

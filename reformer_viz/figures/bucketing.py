@@ -12,6 +12,7 @@ from matplotlib.patches import Patch, Polygon, Rectangle
 from matplotlib.path import Path
 
 from reformer_viz import style
+from reformer_viz.figures.names import name_in_cell
 from reformer_viz.measure.bucketing import (
     ELSEWHERE,
     FOUND,
@@ -30,10 +31,13 @@ ROW, READING, SORTED, BAR = 1.0, 5.2, 0.0, 1.25
 _GAP_SHARE = 0.09  # of the strip's width, for the gaps between chunks
 _MOST_TOKENS, _MOST_CURVES = 1024, 512  # drawn in the strip: of more, only some
 _BINS = 256  # along a matrix's side for long sequences
+_STRIP, _CELL = 475, 18  # points: the strip's cells side by side, and the height of one
+_UNDRAWN = chr(0x250)  # the first letter that not every machine's font has
 _ROOM_FOR_A_LABEL = 100  # tokens: more, and a letter no longer fits its cell
 _ROOM_FOR_HATCHES = 512  # tokens: more, and hatches run into each other
 _WINDOW = -1.7  # height of the chosen token's window, below the names of the chunks
 _FAINT, _FAINT_WAY = 0.18, 0.12  # what a chosen token has nothing to do with
+_TINT = 0.4  # how much of its bucket's colour a lost pair has where it is one
 _ROOM_FOR_OUTLINES = 130  # tokens: more, and a lost pair is a tint instead of a hollow square
 
 
@@ -62,7 +66,7 @@ def plot_bucketing(
     if token is not None:
         _frame_row(axes["sorted"], bucketing, bucketing.slot[round], token, lit)
         _frame_row(axes["reading"], bucketing, np.arange(bucketing.length), token, lit)
-    _add_key(figure, style.bucket_colours(bucketing.n_buckets)[0])
+    _add_key(figure, bucketing)
     return figure
 
 
@@ -164,10 +168,20 @@ def _cells(
         return bars
     size = min(9.0, 420 / bucketing.length)
     for token, label in enumerate(bucketing.labels):
-        if len(label) == 1 and label.isascii() and label.isprintable():
-            middle = left[token] + width / 2, bottom + ROW / 2
-            colour = style.text_on(face[token]) if lit[token] == SEEN else style.INK
-            axes.text(*middle, label, ha="center", va="center", fontsize=size, color=colour)
+        if not (label.isprintable() and max(label, default="") < _UNDRAWN):
+            continue
+        words, upright = name_in_cell(label, _STRIP / bucketing.length, _CELL, min(size, 6.5))
+        middle = left[token] + width / 2, bottom + ROW / 2
+        how = {"fontsize": size if len(label) == 1 else min(size, 6.5), "rotation": 90 * upright}
+        axes.text(
+            *middle,
+            words,
+            **how,
+            ha="center",
+            va="center",
+            color=style.text_on(face[token]) if lit[token] == SEEN else style.INK,
+            parse_math=False,
+        )
     return bars
 
 
@@ -319,6 +333,8 @@ def _plot_reading(axes: Axes, bucketing: Bucketing, round: int, blank: bool) -> 
         _plot_pairs(axes, kinds, bucketing.buckets[round], bucketing.n_buckets, nothing)
     style.dress(axes, "The same pairs, in reading order", "position of the key")
     axes.set_ylabel("position of the query", fontsize=style.RC["font.size"], color=style.MUTED)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:,.0f}")
 
 
 def _plot_pairs(
@@ -332,7 +348,7 @@ def _plot_pairs(
     image[(kinds == ELSEWHERE) | (kinds == FOUND)] = to_rgb(style.ELSEWHERE)
     lost = (kinds == LOST) | (kinds == FOUND)
     if length > _ROOM_FOR_OUTLINES:
-        image[lost] = 0.45 * of_row[lost] + 0.55
+        image[lost] = _TINT * of_row[lost] + (1 - _TINT)
     else:
         squares = [
             Rectangle((key - 0.32, query - 0.32), 0.64, 0.64) for query, key in np.argwhere(lost)
@@ -359,17 +375,25 @@ def _plot_bins(axes: Axes, bucketing: Bucketing, round: int, in_sorted_order: bo
     for bucket, first, last in bucketing.runs(round) if in_sorted_order else ():
         corners = np.array([(first, first), (last, first), (last, last), (first, last)])
         block = Polygon(corners[[0, 2, 3]] if bucketing.causal else corners, zorder=1)
-        block.set(facecolor=inks[bucket], alpha=0.35, linewidth=0)
+        block.set(facecolor=inks[bucket], alpha=_TINT, linewidth=0)
         axes.add_patch(block)
 
 
-def _add_key(figure: Figure, example: str) -> None:
+def _add_key(figure: Figure, bucketing: Bucketing) -> None:
+    """Name the colours, of which a bucket in the middle is the example."""
+    example = style.bucket_colours(bucketing.n_buckets)[(bucketing.n_buckets - 1) // 2]
+    binned, lost = bucketing.length > MOST_PAIRWISE, "same bucket, lost to the window"
+    tint = Patch(facecolor=example, alpha=_TINT, linewidth=0, label=lost)
+    hollow = Patch(facecolor="none", edgecolor=example, label=lost)
+    seen = "seen by this round" + binned * " (stronger: more pairs)"
     style.add_key(
         figure,
         [
-            Patch(color=example, label="seen by this round"),
-            Patch(facecolor="none", edgecolor=example, label="same bucket, lost to the window"),
+            Patch(color=example, label=seen),
+            *([Patch(color=style.INK, label="of several buckets")] if binned else []),
+            tint if bucketing.length > _ROOM_FOR_OUTLINES else hollow,
             Patch(color=style.ELSEWHERE, label="seen by another round"),
             Patch(color=style.SHADE, label="the window"),
         ],
+        rows=1 + binned,
     )

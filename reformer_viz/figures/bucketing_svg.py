@@ -8,6 +8,7 @@ import numpy as np
 from reformer_viz import style
 from reformer_viz.figures import svg
 from reformer_viz.figures.bucketing import CUT, LOOK, SORT, TOKENS, lit_kinds
+from reformer_viz.figures.names import name_in_cell
 from reformer_viz.measure.bucketing import (
     ELSEWHERE,
     FOUND,
@@ -20,10 +21,12 @@ from reformer_viz.measure.bucketing import (
 # The picture's own units; a browser scales it to the page.
 WIDTH, LEFT, RIGHT, ROW, GAP = 800, 92, 10, 22, 7
 READING, SORTED, SQUARES = 12, 138, 232
+_ROOM_FOR_A_NUMBER = 24
 _MOST_CURVES, _MOST_TOKENS, _MOST_CHUNKS = 256, 1024, 256  # drawn: of more, only some
 _BINS, _LEVELS = 96, 4  # along a square's side for long sequences, and how dark a bin can be
 _MOST_CELLS, _SHARED_CELLS = 128, 64  # along a square's side: more tokens share that few
 _FRAME = f'<path d="M0 0h1v1h-1z" fill="none" stroke="{style.MUTED}" stroke-width=".003"/>'
+_SMALL = 9  # letters of names that are words
 _LOST_FROM, _ELSEWHERE = 2, 1  # numbers in a square's image; seen pairs follow the lost ones
 
 
@@ -142,10 +145,11 @@ def _chunk_names(bucketing: Bucketing, slot_x: np.ndarray, two: svg.Number) -> l
     if n_chunks > _MOST_CHUNKS:
         middle = (LEFT + WIDTH - RIGHT) / 2
         return [svg.text(f"{n_chunks:,} chunks", middle, SORTED + ROW + 18)]
+    every = ceil(_ROOM_FOR_A_NUMBER * n_chunks / (WIDTH - LEFT - RIGHT))
     for chunk, first in enumerate(range(0, n, m)):
         left, right = slot_x[first], slot_x[min(n, first + m) - 1] + two
         parts.append(svg.rect(left, SORTED + ROW + 3, right - left - 1, 1.5, style.MUTED))
-        if right - left > 20:
+        if chunk % every == 0:
             parts.append(svg.text(chunk, (left + right) / 2, SORTED + ROW + 18))
     return parts
 
@@ -193,20 +197,48 @@ def _cells(
     if bucketing.padding is not None:
         tokens = shown[bucketing.padding[shown]]
         parts.append(svg.path(left[tokens], top + ROW / 2, cell, 1, style.MUTED))
-    if width >= 8 and _all_single(bucketing.labels):
-        inks = [
-            style.text_on(colours[buckets[i]] if hashed and lit[i] == SEEN else style.PAPER)
-            for i in range(len(left))
-        ]
-        for ink in sorted({*inks}):
-            tokens = [i for i in range(len(left)) if inks[i] == ink]
-            xs = " ".join(svg.number(left[i] + cell / 2) for i in tokens)
-            letters = escape("".join(bucketing.labels[i] for i in tokens))
+    faces = [colours[bucket] if hashed else style.PAPER for bucket in buckets]
+    return parts + _names(bucketing, faces, left, top, width, lit)
+
+
+def _names(
+    bucketing: Bucketing,
+    faces: list[str],
+    left: np.ndarray,
+    top: svg.Number,
+    width: svg.Number,
+    lit: np.ndarray,
+) -> list[str]:
+    """Write the tokens' names into their cells, where those have room."""
+    if width < 8 or bucketing.labels is None:
+        return []
+    cell, parts = width - 1, []
+    inks = [
+        style.text_on(face if kind == SEEN else style.PAPER)
+        for face, kind in zip(faces, lit, strict=True)
+    ]
+    for ink in sorted({*inks}):
+        tokens = [i for i in range(len(left)) if inks[i] == ink]
+        places = [(bucketing.labels[i], left[i] + cell / 2) for i in tokens]
+        if _all_single(bucketing.labels):
+            xs = " ".join(svg.number(x) for _, x in places)
+            letters = escape("".join(label for label, _ in places))
             parts.append(
                 f'<text x="{xs}" y="{svg.number(top + 15)}" text-anchor="middle" fill="{ink}">'
                 f"{letters}</text>"
             )
+        else:
+            names = "".join(_name(label, x, top, cell) for label, x in places)
+            parts.append(f'<g font-size="{_SMALL}" text-anchor="middle" fill="{ink}">{names}</g>')
     return parts
+
+
+def _name(label: str, x: svg.Number, top: svg.Number, cell: svg.Number) -> str:
+    """Write as much of a token's name as its cell has room for, upright if that is more."""
+    words, upright = name_in_cell(label, cell, ROW, _SMALL)
+    middle = top + ROW / 2
+    turned = f"rotate(-90 {svg.number(x)} {svg.number(middle)})" if upright else None
+    return svg.text(words, x, middle + 3, None, transform=turned) if words else ""
 
 
 def _marked(

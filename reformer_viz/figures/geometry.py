@@ -15,6 +15,7 @@ from reformer_viz.figures.collisions import (
     PROBABILITY_AXIS,
     curve_traces,
     draw_rounds,
+    explain,
 )
 from reformer_viz.measure.collisions import Collisions
 from reformer_viz.measure.geometry import Geometry
@@ -51,8 +52,9 @@ def plot_geometry(geometry: Geometry, collisions: Collisions | None = None) -> F
         axes.set_aspect("equal")
     if collisions is not None:
         draw_rounds(every[-1], collisions)
-    why = "" if geometry.directions is None else _WHY[geometry.dimension]
-    figure.supxlabel(why, fontsize=style.RC["font.size"] - 1, color=style.INK)
+    said = [] if geometry.directions is None else [_WHY[geometry.dimension]]
+    said += [] if collisions is None else [f"On the right, {explain(collisions)}."]
+    figure.supxlabel("\n".join(said), fontsize=style.RC["font.size"] - 1, color=style.INK)
     return figure
 
 

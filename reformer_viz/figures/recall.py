@@ -106,7 +106,7 @@ def plotly_recall(*recalls: Recall):
             place = _Place(row=row, column=column, rows=len(recalls), columns=columns)
             axes |= _plotly_axes(place, recall, quantities)
             named = column == 0 and recall.label
-            title = _in_two_lines(f"{recall.label}: {title.lower()}" if named else title)
+            title = _in_two_lines(f"<b>{recall.label}</b>: {title.lower()}" if named else title)
             titles.append(place.title(title))
             traces += _traces(recall, quantities, place.number)
     height = _ROW_HEIGHT * len(recalls)

@@ -28,7 +28,7 @@ from reformer_viz.measure.bucketing import (
     pairs_seen,
     token_in_words,
 )
-from reformer_viz.measure.pairs import rule_of
+from reformer_viz.measure.pairs import plan_under, rule_of
 from reformer_viz.measure.sequence import tensor_of
 from reformer_viz.measure.words import count, readable
 
@@ -157,25 +157,11 @@ class Microscope:
 
         What differs from what the model did has no weights.
         """
-        wanted = {
-            "chunk_length": chunk_length,
-            "window": window,
-            "within_bucket": within_bucket,
-        }
-        rule = {name: getattr(self, name) if x is None else x for name, x in wanted.items()}
-        rounds = self.n_rounds if rounds is None else rounds
-        if not 1 <= rounds <= self.n_rounds:
-            raise ValueError(
-                f"rounds must be in 1..{self.n_rounds}, got {rounds}: the model hashed so many"
-            )
-        if rounds == self.n_rounds and all(getattr(self, name) == x for name, x in rule.items()):
+        rule = {"chunk_length": chunk_length, "window": window, "within_bucket": within_bucket}
+        plan = plan_under(self, rounds=rounds, **rule)
+        if plan is None:
             return self
-        plan = plan_chunks(
-            torch.from_numpy(self.buckets[None, None, :rounds]),
-            **{**rule_of(self), **rule},
-            padding=_as_batch(self.padding),
-        )
-        return replace(self, **_arrays(plan), **rule, qk=None)
+        return replace(self, **_arrays(plan), **rule_of(plan), qk=None)
 
     def check_round(self, round: int) -> None:
         """Refuse a round that is not there."""

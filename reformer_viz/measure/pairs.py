@@ -6,6 +6,7 @@ from inspect import signature
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -140,6 +141,23 @@ def plan_by(buckets: Int[Tensor, "batch heads rounds length"], **rule) -> Bucket
     if unknown:
         raise ValueError(f"a rule has {', '.join(known)}, got {', '.join(unknown)}")
     return plan_chunks(buckets, **rule)
+
+
+def plan_under(data: Any, *, rounds: int | None, **rule: Any) -> BucketPlan | None:
+    """Plan one head's buckets by another rule, or only its first rounds; None: nothing differs.
+
+    `data` has the buckets, the padding, and what `rule_of` reads; a None leaves what it has.
+    """
+    rounds = data.n_rounds if rounds is None else rounds
+    if not 1 <= rounds <= data.n_rounds:
+        raise ValueError(f"rounds must be in 1..{data.n_rounds}, got {rounds}: so many were hashed")
+    own = rule_of(data)
+    wanted = own | {name: x for name, x in rule.items() if x is not None}
+    if rounds == data.n_rounds and wanted == own:
+        return None
+    padding = None if data.padding is None else torch.from_numpy(data.padding)[None]
+    buckets = torch.from_numpy(data.buckets[None, None, :rounds])
+    return plan_chunks(buckets, **wanted, padding=padding)
 
 
 def check_index(name: str, index: int, size: int, owner: str) -> None:

@@ -4,39 +4,12 @@
 // the model itself made, and name the version of the data that they belong to.
 
 import {
-  dial, eachSeen, kindsFor, make, many, nameOf, num, openPage, paddingInWords, painter, planRound, sees,
+  eachSeen, kindsFor, make, many, nameOf, num, openPage, paddingInWords, painter, planRound, sees,
   tokenInWords, ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
 } from './plan_view.js';
+import { AS_PLANNED, between, isOwn, lengthOf, ruleControls, ruleKey, ruleOf, settle } from './plan_rule.js';
 
 // ---- What follows from the buckets -----------------------------------------------------------
-
-const CHANGED = ['rounds', 'chunk_length', 'window', 'within_bucket']; // null: as the model does it
-
-const between = (low, x, high) => Math.max(low, Math.min(high, x));
-const lengthOf = data => data.buckets[0].length;
-const isOwn = place => CHANGED.every(name => place[name] === null);
-
-// Bring a place into what the data have, as MicroscopeView does in Python.
-export function settle(data, place) {
-  const n = lengthOf(data), own = { ...data, rounds: data.buckets.length };
-  const inside = (name, low, high) => {
-    if (place[name] !== null) place[name] = between(low, place[name], high);
-  };
-  inside('rounds', 1, own.rounds);
-  inside('chunk_length', 1, Math.max(n, own.chunk_length));
-  if (!(data.chunks_before + data.chunks_after)) place.window = null;
-  for (const name of CHANGED) if (place[name] === own[name]) place[name] = null;
-  inside('round', 0, (place.rounds ?? own.rounds) - 1);
-  inside('token', 0, n - 1);
-  return place;
-}
-
-// The rule in force, with the buckets of the rounds that are used.
-export function ruleOf(data, place) {
-  const rule = { ...data, buckets: data.buckets.slice(0, place.rounds ?? data.buckets.length) };
-  for (const name of CHANGED.slice(1)) rule[name] = place[name] ?? data[name];
-  return rule;
-}
 
 // What a round makes of every key for one query, and which round shows a key first (-1: none).
 export function rowOf(plans, rule, round, token) {
@@ -379,13 +352,12 @@ const MICROSCOPE_CSS = `
 .rx-chip b{font-family:${MONO}}
 .rx-key{display:flex;flex-wrap:wrap;gap:2px 18px;margin:8px 0}
 .rx-key i{display:inline-block;width:10px;height:10px;margin-right:6px;border:1.5px solid;vertical-align:-1px}
-.rx-root input[type=checkbox]{width:auto}
 `;
 
 export const mount = (root, data) => openPage(root, data, microscopeIn);
 
 function microscopeIn(page) {
-  const place = { round: 0, token: null, rounds: null, chunk_length: null, window: null, within_bucket: null };
+  const place = { round: 0, token: null, ...AS_PLANNED };
   const view = { place, number: 0 }; // what is drawn, and how often the plan has changed
   let data, kept = null; // the token that is chosen while none is pointed at
   let textStart = 0, sortedStart = 0, asking, asked = 0;
@@ -394,18 +366,13 @@ function microscopeIn(page) {
   const text = canvas('rx-text', { tabIndex: 0, role: 'slider', ariaLabel: 'token', ariaValueMin: 0 });
   const sorted = canvas('rx-sorted', { tabIndex: 0, role: 'slider', ariaLabel: 'token, by slot', ariaValueMin: 0 });
   const matrix = canvas('rx-matrix', { role: 'img' });
-  const round = dial('round', round => go({ round }));
-  const rounds = dial('rounds used', rounds => go({ rounds }));
-  const chunk = dial('chunk length', chunk_length => go({ chunk_length }));
-  const options = ['chunks', 'sliding'].map(value => make('option', { value, textContent: value }));
-  const rule = make('select', { ariaLabel: 'window rule', onchange: () => go({ window: rule.value }) }, ...options);
-  const within = make('input', { type: 'checkbox', onchange: () => go({ within_bucket: within.checked }) });
+  const controls = ruleControls(go);
   const mates = make('div', { className: 'rx-mates' });
-  const back = make('button', { type: 'button', textContent: 'as the model did', onclick: asModel });
+  const back = make('button', { type: 'button', textContent: 'as the model did', onclick: () => go(AS_PLANNED) });
   const nodes = [
     make('style', { textContent: MICROSCOPE_CSS }),
-    make('div', { className: 'rx-bar' }, round.row, rounds.row, back, chunk.row,
-      make('label', {}, 'window rule', rule), make('label', {}, within, 'only its own bucket')),
+    make('div', { className: 'rx-bar' },
+      controls.round, controls.rounds, back, controls.chunk, controls.window, controls.within),
     text, sorted, page.sentence, mates, matrix, legend(), page.details, page.caption,
   ];
 
@@ -414,7 +381,6 @@ function microscopeIn(page) {
     if (view.weights?.version !== data.version) view.weights = null;
     Object.assign(view, { data, key: null });
     page.root.style.setProperty('--rx-first', data.colours[0]);
-    rule.disabled = !(data.chunks_before + data.chunks_after);
     go({ token: kept, ...data.place });
     if (data.late) arrive(data.late);
   }
@@ -441,15 +407,11 @@ function microscopeIn(page) {
     if (view.waits) asking = setTimeout(page.ask, 60, question);
   }
 
-  function asModel() {
-    go({ rounds: null, chunk_length: null, window: null, within_bucket: null });
-  }
-
   function go(change, pointing = false, held = null) {
     if (page.blocked) return;
     settle(data, Object.assign(place, change));
     if (!pointing) kept = place.token;
-    const key = CHANGED.map(name => place[name]).join();
+    const key = ruleKey(place);
     if (view.key !== key) plan(key);
     const { token } = place;
     Object.assign(view, { plan: view.plans[place.round], buckets: view.rule.buckets[place.round] });
@@ -509,18 +471,9 @@ function microscopeIn(page) {
       canvas.ariaValueNow = token === null ? 0 : at;
       canvas.ariaValueText = token === null ? 'no token chosen' : words;
     }
-    show(round, 0, view.plans.length - 1, place.round, `${place.round} of 0–${view.plans.length - 1}`);
-    show(rounds, 1, data.buckets.length, view.plans.length);
-    show(chunk, 1, Math.max(4 * data.chunk_length, view.rule.chunk_length), view.rule.chunk_length);
-    rule.value = view.rule.window;
-    within.checked = view.rule.within_bucket;
+    controls.show(data, view.rule, place);
     back.style.visibility = isOwn(place) ? 'hidden' : '';
     page.say(words, { ...place, token: kept });
-  }
-
-  function show({ input, output }, min, max, value, words = value) {
-    Object.assign(input, { min, max, value });
-    output.textContent = words;
   }
 
   function rows() {

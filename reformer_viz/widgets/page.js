@@ -13,10 +13,15 @@ export function painter(canvas, width, height, { color: ink, fontFamily } = getC
   return {
     pen, ink,
     fits: (words, room, size = 11) => (font(size), pen.measureText(words).width <= room),
-    text(words, x, y, { size = 11, align = 'center', alpha = 0.85, colour = ink, family, most } = {}) {
+    text(words, x, y, { size = 11, align = 'center', alpha = 0.85, colour = ink, family, most, upright } = {}) {
       font(size, family);
       Object.assign(pen, { textAlign: align, textBaseline: 'middle', fillStyle: colour, globalAlpha: alpha });
-      pen.fillText(words, x, y, most); // more is condensed
+      if (!upright) return pen.fillText(words, x, y, most); // more is condensed
+      pen.save();
+      pen.translate(x, y);
+      pen.rotate(-Math.PI / 2);
+      pen.fillText(words, 0, 0);
+      pen.restore();
     },
     fill(x, y, w, h, colour, alpha = 1) {
       pen.fillStyle = colour; // one by one: of some pictures these are a hundred thousand
@@ -47,7 +52,7 @@ const CSS = `
 .rx-bar{display:flex;flex-wrap:wrap;gap:4px 22px;align-items:center}
 .rx-bar label{display:flex;gap:8px;align-items:center}
 .rx-bar output{min-width:3.6em}
-.rx-bar input{width:130px}
+.rx-bar input[type=range]{width:130px}
 .rx-status{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .rx-note{opacity:.8}
 .rx-code{user-select:all;overflow-wrap:anywhere}

@@ -403,7 +403,8 @@ def _plotly_js() -> str:
 def compact_script(name: str) -> str:
     """Return a script of this folder, after those it imports, in as few characters as is easy.
 
-    Without comments, indentation, imports and exports: one script, in which every name is met once.
+    Without comments, indentation, imports and exports, and without the spaces around signs that no
+    text in a script holds: one script, in which every name is met once.
     Every displayed explorer stores a copy, so that it needs nothing else.
     """
     return "\n".join(_compact(script) for script in scripts_of(name))
@@ -420,6 +421,7 @@ def scripts_of(name: str) -> list[str]:
 def _compact(name: str) -> str:
     lines = _OTHER_SCRIPT.sub("", _script(name)).splitlines()
     lines = [re.sub(r"(^|\s)// .*$", "", line).strip() for line in lines]
+    lines = [re.sub(r" (=>|===|!==|&&|\|\||\?\?) ", r"\1", line) for line in lines]
     return re.sub(r"^export ", "", "\n".join(filter(None, lines)), flags=re.MULTILINE)
 
 

@@ -64,26 +64,28 @@ class PlanSource:
         self,
         *,
         n_buckets: int,
-        n_hashes: int,
-        chunk_length: int,
+        n_hashes: int | None = None,
+        chunk_length: int | None = None,
         noise: float | int | None,
         rotations: int,
         head: int,
     ) -> dict[str, Widget]:
         """Make the controls that `plan` understands, those that this source has a use for.
 
-        With `noise` None, vectors that are given stay as they are, and those made up get some.
+        `n_hashes` and `chunk_length` None have none: the page answers for them. With `noise`
+        None, vectors that are given stay as they are, and those made up get some.
         """
         if noise is None:
             noise = 0.0 if self.vectors is not None else DEFAULT_NOISE
-        controls = {
-            "n_buckets": slider("buckets", n_buckets, 2, 32, step=2),
-            "n_hashes": slider("rounds", n_hashes, 1, 8),
-            "chunk_length": slider("chunk length", chunk_length, 2, 32),
-            **noise_and_rotations(noise, rotations),
-        }
+        controls = {"n_buckets": slider("buckets", n_buckets, 2, 32, step=2)}
+        if n_hashes is not None:
+            controls["n_hashes"] = slider("rounds", n_hashes, 1, 8)
+        if chunk_length is not None:
+            controls["chunk_length"] = slider("chunk length", chunk_length, 2, 32)
+        controls |= noise_and_rotations(noise, rotations)
         if self.hash is not None:
-            controls = {name: controls[name] for name in ("chunk_length", "noise")}
+            kept = ("chunk_length", "noise")
+            controls = {name: controls[name] for name in kept if name in controls}
         return controls | heads(lambda: self.sequence, head)
 
     def plan(

@@ -21,11 +21,9 @@ from reformer_viz.measure.training import (
     per_mille,
 )
 from reformer_viz.widgets.call import Call
+from reformer_viz.widgets.letters import MOST_LETTERS, check_letters, digits_for, letters
 from reformer_viz.widgets.panel import Panel
 from reformer_viz.widgets.place import COLUMNS
-
-MOST_LETTERS = 1_500_000
-"""The most letters of bucket numbers that a page carries, so that it stays below two megabytes."""
 
 _NOT_BEGUN = (
     "A training run is shown here, live, while its cell runs. Nothing of that is stored: show the "
@@ -33,7 +31,6 @@ _NOT_BEGUN = (
 )
 _LEAST_WAIT, _IDLE = 0.25, 10  # seconds between two pictures, and times what one took
 _MOST_POINTS = 400
-_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
 
 
 def explore_training(training: Training | None, *, place: Mapping | None = None) -> Panel:
@@ -178,20 +175,10 @@ def _marked(data: Training, place: Mapping) -> tuple[int, int, int, int | None, 
 
 
 def _check_size(recording: Recording | None) -> None:
-    letters = 0 if recording is None else recording.buckets.size * _digits(recording)
-    if letters > MOST_LETTERS:
-        raise ValueError(
-            f"a page carries at most {MOST_LETTERS:,} letters of bucket numbers, got {letters:,}: "
-            f"record fewer snapshots, or a shorter probe"
-        )
-
-
-def _digits(recording: Recording) -> int:
-    """Count the letters that every bucket's number takes."""
-    digits, base = 1, len(_DIGITS)
-    while base**digits < recording.rule["n_buckets"]:
-        digits += 1
-    return digits
+    if recording is not None:
+        way_out = "record fewer snapshots, or a shorter probe"
+        n_buckets = recording.rule["n_buckets"]
+        check_letters(recording.buckets.size, n_buckets, MOST_LETTERS, way_out)
 
 
 def _curves(data: Training) -> list[dict]:
@@ -253,7 +240,6 @@ def _film(recording: Recording) -> dict:
     """Return what the page needs to replay the recording, under `plan_chunks`' names."""
     n_buckets = recording.rule["n_buckets"]
     colours = style.bucket_colours(n_buckets)
-    digits = _digits(recording)
     by_head = np.moveaxis(recording.buckets, 0, 2)
     return {
         **recording.rule,
@@ -265,19 +251,12 @@ def _film(recording: Recording) -> dict:
             [[per_mille(share) for share in head] for head in layer]
             for layer in np.moveaxis(recording.mass_found, 0, 2)
         ],
-        "digits": digits,
+        "digits": digits_for(n_buckets),
         "buckets": [
-            [[[_letters(row, digits) for row in rounds] for rounds in head] for head in layer]
+            [[[letters(row, n_buckets) for row in rounds] for rounds in head] for head in layer]
             for layer in by_head
         ],
         "colours": colours,
         "text_colours": [style.text_on(colour) for colour in colours],
         "hatched": style.needs_hatching(n_buckets),
     }
-
-
-def _letters(buckets: np.ndarray, digits: int) -> str:
-    """Write bucket numbers with a fixed number of letters each, highest first."""
-    base = len(_DIGITS)
-    places = [(buckets // base**place) % base for place in reversed(range(digits))]
-    return "".join(_DIGITS[letter] for letter in np.stack(places, -1).ravel())

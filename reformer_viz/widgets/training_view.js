@@ -5,22 +5,15 @@ import {
   dial, kindsOf, make, many, num, openPage, painter, planRound, sees, ELSEWHERE, FOUND, SEEN,
 } from './plan_view.js';
 import { painterOn } from './kept.js';
+import { numbersOf } from './letters.js';
 
 const NOBODY = -1; // as in measure/recording.py
-const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_';
 
 // ---- The film: one head's buckets and plans at every snapshot ------------------------------------
 
-function bucketsOf(row, width) {
-  const buckets = new Int32Array(row.length / width);
-  for (let at = 0; at < row.length; at++)
-    buckets[Math.floor(at / width)] = buckets[Math.floor(at / width)] * 64 + DIGITS.indexOf(row[at]);
-  return Array.from(buckets);
-}
-
 function filmOf(data, layer, head) {
   const { buckets, digits, sought, mass } = data.film;
-  const frames = buckets[layer][head].map(rows => rows.map(row => bucketsOf(row, digits)));
+  const frames = buckets[layer][head].map(rows => rows.map(row => numbersOf(row, digits)));
   const plans = frames.map(rounds => rounds.map(row => planRound(row, data.film)));
   const pairs = [...sought[layer][head].entries()].filter(([, key]) => key !== NOBODY);
   return { frames, plans, pairs, sought: sought[layer][head], mass: mass[layer][head] };

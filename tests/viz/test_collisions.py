@@ -248,6 +248,8 @@ def test_the_figure_draws_lines_of_theory_and_points_with_their_errors(measured)
         "32 buckets",
     ]
     assert [text.get_text() for text in right.get_legend().texts] == ["1 round", "4 rounds"]
+    assert left.get_ylabel() == "probability of sharing a bucket"
+    assert right.get_ylabel() == ""
 
 
 def test_plotly_draws_the_same_for_the_row_asked_for(measured):

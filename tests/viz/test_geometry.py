@@ -9,7 +9,13 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Wedge
 
-from reformer_viz import measure_geometry, plot_geometry, plotly_geometry, style
+from reformer_viz import (
+    measure_collisions,
+    measure_geometry,
+    plot_geometry,
+    plotly_geometry,
+    style,
+)
 
 SEEDS = st.integers(0, 1000)
 
@@ -134,7 +140,7 @@ def test_a_sentence_says_who_owns_what_and_what_became_of_the_pair():
     rotations = torch.tensor([[1.0, 0.0, 0.1], [0.0, 1.0, 0.1]])
     assert measure_geometry(vectors, rotations, angle=60).describe() == (
         "3 vectors, 6 buckets: each owns 0.0% to 25.0% of the circle. 2 of them own nothing. "
-        "Vectors up to 15° apart share a bucket in 100% of 1 pairs, others in 0% of 2 pairs. The "
+        "Vectors up to 15° apart share a bucket in 100% of 1 pair, others in 0% of 2 pairs. The "
         "two marked vectors, 60° apart, fall into buckets 0 and 1."
     )
     alone = measure_geometry(vectors[:1], rotations, angle=0)
@@ -262,6 +268,15 @@ def test_a_print_of_the_sphere_faces_the_marked_vectors():
     assert len(ends[1]) == 0
     assert np.allclose(ends[0].sum(0), 0, atol=1e-6)  # on both sides of the middle
     assert np.linalg.norm(ends[0][0] - ends[0][1]) == pytest.approx(2 * np.sin(np.deg2rad(20)))
+
+
+def test_collisions_beside_a_print_have_a_named_axis_and_say_what_their_lines_are():
+    collisions = measure_collisions([8], [1, 2], n_pairs=20)
+    figure = plot_geometry(geometry_of(), collisions)
+    assert figure.axes[-1].get_ylabel() == "probability of sharing a bucket"
+    assert figure.get_supxlabel().endswith(
+        "On the right, lines: theory; points: 20 random pairs, ± one standard error."
+    )
 
 
 @pytest.mark.parametrize("dimension", [2, 3])

@@ -193,7 +193,7 @@ def test_a_sentence_says_what_misses_cost(cost):
     assert said.startswith(
         f"16 tokens. Full attention needs {cost.loss_in_full.mean():.2f} bits a token; hashing "
         f"with 1 round and the same weights costs {cost.cost[0].mean():+.2f} bits. "
-        f"{much.sum()} prediction{'s' * (much.sum() != 1)} missed at least half of full "
+        f"{much.sum()} prediction{'s' if much.sum() != 1 else ''} missed at least half of full "
     )
     assert f"weight: {cost.cost[0][much].mean():+.2f} bits each; {(~much).sum()} missed" in said
     assert f"missed less: {cost.cost[0][~much].mean():+.2f} bits each." in said
@@ -300,9 +300,9 @@ def test_a_model_that_does_not_hash_is_refused(attention):
 @pytest.mark.parametrize(
     ("tokens", "options", "message"),
     [
-        (torch.zeros(2, 8, dtype=torch.int64), {}, r"one sequence of at least 2 tokens, got \(2, "),
-        (torch.zeros(1, dtype=torch.int64), {}, r"at least 2 tokens, got \(1, 1\)"),
-        (torch.zeros(0, dtype=torch.int64), {}, r"at least 2 tokens, got \(1, 0\)"),
+        (torch.zeros(2, 8, dtype=torch.int64), {}, r"tokens must be one sequence, got .*\(2, "),
+        (torch.zeros(1, dtype=torch.int64), {}, "at least 2 tokens, got 1"),
+        (torch.zeros(0, dtype=torch.int64), {}, "at least 2 tokens, got 0"),
         (TOKENS, {"labels": "abc"}, "labels must name every token, got 3 for 16"),
         (TOKENS, {"max_hashes": 0}, "max_hashes must be at least 1, got 0"),
         (TOKENS + 9, {}, "token ids must be 0 to vocab_size - 1 = 5"),

@@ -251,7 +251,9 @@ def test_the_code_leads_back_to_the_state():
     panel.controls["noise"].value = 0.35
     panel.controls["new_rotations"].click()
     panel.place = {"round": 2, "token": 3}
-    assert panel.code.startswith("explore_bucketing(n_tokens=20, within_bucket=False, n_buckets=4")
+    assert panel.code.startswith(
+        "explore_bucketing(n_tokens=20, within_bucket=False, chunk_length=4"
+    )
     again = eval(panel.code, {"explore_bucketing": explore_bucketing})
     assert state_of_data(again) == state_of_data(panel)
     assert np.array_equal(again.data.buckets, panel.data.buckets)

@@ -440,7 +440,9 @@ def test_plotly_shows_the_same_numbers_and_words_on_hover(recall):
 
 def test_plotly_names_rows_and_repeats_no_entry_of_its_legend(recall):
     figure = plotly_recall(recall, recall)
-    assert figure.layout.annotations[3].text.startswith("<b>random vectors</b>: top 5 keys")
+    assert figure.layout.annotations[3].text == (
+        "<b>random vectors</b>: top<br>5 keys of full attention"
+    )
     shown = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert shown[:2] == [recall.name(0), recall.name(1)]
     assert len(shown) == len(set(shown)) == 7

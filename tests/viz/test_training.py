@@ -464,6 +464,27 @@ def test_a_run_without_a_probe_is_drawn_by_its_curves_alone(trained):
     assert len(plotly_training(training).data) == 4
 
 
+@pytest.mark.parametrize(
+    ("lengths", "ticks"),
+    [
+        ([0.33, 0.45], [0.2, 0.5]),
+        ([1.0, 1.0], [1, 2]),
+        ([0.03, 4.0], [0.01, 0.1, 1, 10]),
+        ([0.5, np.nan, 0.0, 3.0], [0.5, 1, 2, 5]),
+        ([np.nan, np.nan], [1, 2]),
+    ],
+)
+def test_the_gradient_s_scale_has_ticks_below_and_above_every_length(training, lengths, ticks):
+    lengths = np.resize(np.array(lengths), len(training.steps))
+    training = dataclasses.replace(training, gradient_norm=lengths)
+    axes = plot_training(training).axes[2]
+    assert axes.get_yticks() == pytest.approx(ticks)
+    assert axes.get_ylim() == pytest.approx((ticks[0], ticks[-1]))
+    live = plotly_training(training).layout.yaxis3
+    assert list(live.tickvals) == pytest.approx(ticks)
+    assert 10 ** np.array(live.range) == pytest.approx([ticks[0], ticks[-1]])
+
+
 def test_bits_per_byte_are_no_percentages(training):
     text = dataclasses.replace(training, measure_name="bits_per_byte")
     panel = plot_training(text).axes
@@ -484,6 +505,19 @@ def test_plotly_has_the_same_curves_with_their_names(training):
         assert np.array_equal(drawn[name], organisation.sought_seen[:, place], equal_nan=True)
         masses = [np.array(t.y) for t in figure.data if t.name == f"layer {layer}"]
         assert masses[0] == pytest.approx(recording.mass_found[:, place].mean(-1))
+    listed = {trace.name: trace.line for trace in figure.data if trace.showlegend is not False}
+    assert list(listed) == [
+        "training",
+        "held out",
+        "layer 0",
+        "layer 2",
+        "pairs seen by some round",
+        "pairs in one bucket, by round",
+    ]
+    assert figure.layout.showlegend is not False
+    assert [line.dash for line in listed.values()] == [None] * 4 + ["solid", "dot"]
+    of_layer = [trace.name for trace in figure.data if trace.legendgroup == "layer 2"]
+    assert len(of_layer) == 4
     units = [axis.title.text for axis in figure.select_yaxes()]
     assert len(units) == 6
     assert all(units)

@@ -19,6 +19,7 @@ from reformer_viz.measure.training import (
 from reformer_viz.widgets import training as widgets
 from reformer_viz.widgets.panel import compact_script
 from reformer_viz.widgets.training import TrainingView, _film
+from tests.benchmarks.explorers import EXPLORERS
 from tests.viz.test_plan_view import run
 from tests.viz.test_training import (
     HOW,
@@ -192,12 +193,12 @@ def test_a_recording_too_large_for_a_page_is_a_sentence(monkeypatch, finished):
         _ = panel.figure
 
 
-def test_the_largest_page_stays_below_two_megabytes():
-    buckets = np.zeros((23, 4, 4, 4, 1000), int)
-    assert 0.95 < buckets.size / widgets.MOST_LETTERS < 1
-    film = _film(made_up(np.zeros((23, 4, 4, 1000), int), buckets))
-    stored = json.dumps(film) + compact_script("training_view.js")
-    assert len(stored) < 1_900_000
+def test_the_largest_page_stays_below_two_megabytes(tmp_path):
+    most = EXPLORERS["training"].most
+    panel = EXPLORERS["training"].make(most)
+    assert panel.data.recording.buckets.size > 0.99 * widgets.MOST_LETTERS
+    assert panel.save_html(tmp_path / "page.html").stat().st_size < 2e6
+    assert "at most 1,400,000 letters" in EXPLORERS["training"].make(most + 1).problem
 
 
 def test_long_curves_are_thinned_and_keep_their_last_point():
