@@ -1,10 +1,13 @@
 """The pictures of sparsity: who sees whom by first round, full attention beside it, every head."""
 
+from math import ceil
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import Normalize, PowerNorm, to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from reformer_viz import style
@@ -16,6 +19,7 @@ from reformer_viz.measure.words import count, in_percent, percent
 _FAINTEST = 0.25  # a cell in which one pair is seen must still show
 _STRONGEST = 99.5  # percentile of the cells in which somebody is seen
 _GAMMA = 0.4  # weights fall off steeply: without it all but the largest would look like none
+_ROOM_FOR_STRIPES = 128  # tokens: more, and stripes in cells run into each other
 LITTLE = 0.2
 """Of full attention: bars that are all shorter get a scale of their own."""
 
@@ -46,6 +50,11 @@ def plot_sparsity(sparsity: Sparsity, rounds: int | None = None) -> Figure:
 def round_colours(n_rounds: int) -> list[str]:
     """Return one colour a round: distinct hues up to eight, then a scale."""
     return style.bucket_colours(n_rounds)
+
+
+def is_striped(sparsity: Sparsity, round: int) -> bool:
+    """Say whether a round is told from its neighbours by a stripe: there are more than hues."""
+    return style.needs_hatching(sparsity.n_rounds) and round % 2 == 1
 
 
 def cell_colours(sparsity: Sparsity, rounds: int) -> np.ndarray:
@@ -83,6 +92,8 @@ def _plot_seen(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
     axes.imshow(
         cell_colours(sparsity, rounds), interpolation="nearest", extent=_extent(sparsity.grid)
     )
+    if sparsity.grid.per_cell == 1 and sparsity.length <= _ROOM_FOR_STRIPES:
+        _stripe_cells(axes, sparsity, rounds)
     sees = "sees" if rounds == 1 else "see"
     style.dress(
         axes,
@@ -91,6 +102,15 @@ def _plot_seen(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
         "position of the query",
     )
     _count_positions(axes)
+
+
+def _stripe_cells(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
+    colours = round_colours(sparsity.n_rounds)
+    for round in filter(lambda round: is_striped(sparsity, round), range(rounds)):
+        query, key = np.nonzero(sparsity.first_seen[round])
+        stripes = [Rectangle((j - 0.5, i - 0.1), 1, 0.3) for i, j in zip(query, key, strict=True)]
+        colour = style.text_on(colours[round])
+        axes.add_collection(PatchCollection(stripes, facecolor=colour, linewidth=0, alpha=0.8))
 
 
 def _plot_weights(axes: Axes, sparsity: Sparsity) -> None:
@@ -121,7 +141,10 @@ def _plot_shares(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
     colours = round_colours(sparsity.n_rounds)
     for row, adds in enumerate(bars.values()):
         left = np.cumsum(adds) - adds
-        axes.barh(row, adds, left=left, color=colours[:rounds], height=0.62)
+        bars_of = axes.barh(row, adds, left=left, color=colours[:rounds], height=0.62)
+        for round, bar in enumerate(bars_of):
+            if is_striped(sparsity, round):
+                bar.set(hatch="////", edgecolor=style.text_on(colours[round]), linewidth=0)
         words = axes.annotate(
             in_percent(float(adds.sum())),
             (adds.sum(), row),
@@ -148,12 +171,21 @@ def _add_key(figure: Figure, sparsity: Sparsity, rounds: int) -> None:
     colours = round_colours(sparsity.n_rounds)
     figure.legend(
         handles=[
-            *(Patch(color=colours[round], label=f"round {round}") for round in range(rounds)),
+            *(
+                Patch(
+                    facecolor=colours[round],
+                    edgecolor=style.text_on(colours[round]),
+                    linewidth=0,
+                    hatch="////" if is_striped(sparsity, round) else None,
+                    label=f"round {round}",
+                )
+                for round in range(rounds)
+            ),
             Patch(color=style.SHADE, label="seen by none"),
         ],
         title="first seen by",
         loc="outside lower center",
-        ncols=min(9, rounds + 1),
+        ncols=rounds + 1 if rounds < 9 else ceil((rounds + 1) / 2),
         handlelength=1.2,
         frameon=False,
         fontsize=style.RC["font.size"] - 0.5,

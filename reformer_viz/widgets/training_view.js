@@ -316,6 +316,27 @@ function rowsOf(view) {
   ];
 }
 
+// What the film, the sorted row and the square show of so many tokens, from the chosen one on.
+const MOST_ROWS = 200;
+
+function tokenRowsOf({ data, film, place, at, kinds }) {
+  const { labels, steps, chunk_length } = data.film, { frames, plans, sought } = film, { round } = place;
+  const n = labels.length, start = Math.max(0, Math.min(place.token ?? 0, n - MOST_ROWS)), { slot } = plans[at][round];
+  const keysOf = (i, ...wanted) => {
+    const found = [];
+    for (let j = 0; j < n; j++) if (wanted.includes(kinds[i * n + j])) found.push(num(j));
+    return found.join(', ');
+  };
+  return [
+    ['position', 'token', 'slot', 'chunk', 'sees', 'sees in other rounds', 'seeks',
+      ...steps.map(step => `bucket after step ${num(step)}`)],
+    ...Array.from({ length: Math.min(MOST_ROWS, n) }, (_, k) => start + k).map(i => [
+      num(i), labels[i], slot[i], Math.floor(slot[i] / chunk_length), keysOf(i, SEEN), keysOf(i, ELSEWHERE, FOUND),
+      sought[i] === NOBODY ? '' : num(sought[i]), ...frames.map(rounds => rounds[round][i]),
+    ]),
+  ];
+}
+
 const moveOf = (key, { at, place }, { order, at: columnOf }) => {
   const n = order.length, column = place.token === null ? null : columnOf[place.token];
   const tokenAt = k => order[Math.max(0, Math.min(n - 1, k))];
@@ -515,5 +536,6 @@ function trainingIn(page) {
   }
 
   const canvases = [strips, curves, sorted, pairs], rows = () => rowsOf(view);
-  return { nodes, canvases, place, update, go, redraw, rows, cells };
+  const more = () => (view.data.film ? tokenRowsOf(view) : []);
+  return { nodes, canvases, place, update, go, redraw, rows, more, cells };
 }

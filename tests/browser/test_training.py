@@ -192,9 +192,11 @@ def test_pointing_shows_a_token_and_a_click_goes_to_its_snapshot(page, finished)
 
 def test_the_data_table_has_a_row_for_every_snapshot(page, finished):
     page.page.locator("summary").click()
-    rows = page.page.locator(".rx-table tr")
+    rows = page.page.locator(".rx-table table").first.locator("tr")
     page.page.wait_for_selector(".rx-table td")
     assert rows.count() == 5
+    tokens = page.page.locator(".rx-table table").nth(1).locator("tr")
+    assert tokens.count() == 1 + len(finished.data.recording.tokens)
     heads = rows.nth(0).locator("th").all_inner_texts()
     last = dict(zip(heads, rows.nth(4).locator("td").all_inner_texts(), strict=True))
     recording = finished.data.recording
