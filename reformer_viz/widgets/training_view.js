@@ -273,7 +273,7 @@ const FILM_CSS = `
 .rx-wide{flex:3 1 500px;min-width:0}
 .rx-side{flex:1 1 250px;min-width:0}
 .rx-square{flex:0 1 390px;min-width:220px}
-.rx-rest{flex:1 1 260px}
+.rx-rest{flex:1 1 260px;min-width:0}
 .rx-key i{display:inline-block;width:10px;height:10px;margin-right:6px;border:1.5px solid;vertical-align:-1px}
 .rx-key span{display:block}
 .rx-bar select{font:inherit}
