@@ -1,9 +1,11 @@
 """The pictures of sparsity: who sees whom by first round, full attention beside it, every head."""
 
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import Normalize, PowerNorm, to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -18,6 +20,7 @@ from reformer_viz.measure.words import count, in_percent, percent
 _FAINTEST = 0.25  # a cell in which one pair is seen must still show
 _STRONGEST = 99.5  # percentile of the cells in which somebody is seen
 _GAMMA = 0.4  # weights fall off steeply: without it all but the largest would look like none
+_ROOM_FOR_STRIPES = 128  # tokens: more, and stripes in cells run into each other
 LITTLE = 0.2
 """Of full attention: bars that are all shorter get a scale of their own."""
 
@@ -72,6 +75,11 @@ def round_colours(n_rounds: int) -> list[str]:
     return style.bucket_colours(n_rounds)
 
 
+def is_striped(sparsity: Sparsity, round: int) -> bool:
+    """Say whether a round is told from its neighbours by a stripe: there are more than hues."""
+    return style.needs_hatching(sparsity.n_rounds) and round % 2 == 1
+
+
 def cell_colours(sparsity: Sparsity, rounds: int, order: Sorted | None = None) -> np.ndarray:
     """Colour every cell by the rounds that first see its pairs: "cells cells 3", 0 to 1.
 
@@ -112,6 +120,8 @@ def _plot_seen(axes: Axes, sparsity: Sparsity, rounds: int, order: Sorted | None
         interpolation="nearest",
         extent=_extent(sparsity.grid),
     )
+    if sparsity.grid.per_cell == 1 and sparsity.length <= _ROOM_FOR_STRIPES:
+        _stripe_cells(axes, sparsity, rounds, sparsity.first_seen if order is None else order.cells)
     where, how = "position", ""
     if order is not None:
         where, how = "slot", f", as round {order.round} sorts"
@@ -136,6 +146,15 @@ def _mark_cell(axes: Axes, grid: Grid, cell: tuple[int, int]) -> None:
         frame = Rectangle(corner, width, height, fill=False, edgecolor=style.INK, zorder=4)
         frame.set(linewidth=0.9)
         axes.add_patch(frame)
+
+
+def _stripe_cells(axes: Axes, sparsity: Sparsity, rounds: int, cells: np.ndarray) -> None:
+    colours = round_colours(sparsity.n_rounds)
+    for round in filter(lambda round: is_striped(sparsity, round), range(rounds)):
+        query, key = np.nonzero(cells[round])
+        stripes = [Rectangle((j - 0.5, i - 0.1), 1, 0.3) for i, j in zip(query, key, strict=True)]
+        colour = style.text_on(colours[round])
+        axes.add_collection(PatchCollection(stripes, facecolor=colour, linewidth=0, alpha=0.8))
 
 
 def _plot_weights(axes: Axes, sparsity: Sparsity) -> None:
@@ -166,7 +185,10 @@ def _plot_shares(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
     colours = round_colours(sparsity.n_rounds)
     for row, adds in enumerate(bars.values()):
         left = np.cumsum(adds) - adds
-        axes.barh(row, adds, left=left, color=colours[:rounds], height=0.62)
+        bars_of = axes.barh(row, adds, left=left, color=colours[:rounds], height=0.62)
+        for round, bar in enumerate(bars_of):
+            if is_striped(sparsity, round):
+                bar.set(hatch="////", edgecolor=style.text_on(colours[round]), linewidth=0)
         words = axes.annotate(
             in_percent(float(adds.sum())),
             (adds.sum(), row),
@@ -193,12 +215,21 @@ def _add_key(figure: Figure, sparsity: Sparsity, rounds: int) -> None:
     colours = round_colours(sparsity.n_rounds)
     figure.legend(
         handles=[
-            *(Patch(color=colours[round], label=f"round {round}") for round in range(rounds)),
+            *(
+                Patch(
+                    facecolor=colours[round],
+                    edgecolor=style.text_on(colours[round]),
+                    linewidth=0,
+                    hatch="////" if is_striped(sparsity, round) else None,
+                    label=f"round {round}",
+                )
+                for round in range(rounds)
+            ),
             Patch(color=style.SHADE, label="seen by none"),
         ],
         title="first seen by",
         loc="outside lower center",
-        ncols=min(9, rounds + 1),
+        ncols=rounds + 1 if rounds < 9 else ceil((rounds + 1) / 2),
         handlelength=1.2,
         frameon=False,
         fontsize=style.RC["font.size"] - 0.5,

@@ -159,7 +159,7 @@ function sceneBar(scenes, root, show) {
 
 // Put an explorer into `root`, which holds .rx-picture, .rx-controls and .rx-live. `build(page)` makes
 // its view, which has `nodes` to show, `place`, `update(data)`, `go(change)`, `rows()` for the data
-// table, and where it draws `canvases` and `redraw()`. A view shows `page.sentence`, `page.details` (the
+// table, perhaps `more()` for a second one, and where it draws `canvases` and `redraw()`. A view shows `page.sentence`, `page.details` (the
 // table) and `page.caption` where it likes, and calls `page.say(words, place)` after every movement.
 // Returns what the kernel's side needs: `update(data)`, `go(place)`, `alone()`, `arrive(late)` for
 // numbers that come after the data that they belong to, `answer(found)` to what the view asked with
@@ -220,7 +220,7 @@ export function openPage(root, data, build) {
   }
 
   function fillTable() {
-    if (page.details.open && !page.blocked) table.replaceChildren(tableOf(view.rows()));
+    if (page.details.open && !page.blocked) table.replaceChildren(...[view.rows(), view.more?.() ?? []].filter(rows => rows.length).map(tableOf));
   }
 
   function showScene(number) { // as it was stored; the kernel's controls follow, if there is one

@@ -176,7 +176,7 @@ class SparsityView:
         """Return the buckets, the rule, a small picture of the weights, and what rules find."""
         plan, mass = data.plan, data.masses[data.plan.window, data.plan.chunk_length]
         levels, top = weight_levels(mass.weights, _LEVELS)
-        padding = plan.padding
+        padding, colours = plan.padding, round_colours(data.n_rounds)
         return {
             "buckets": plan.buckets[0, 0].tolist(),
             **rule_of(plan),
@@ -191,8 +191,12 @@ class SparsityView:
             "drawn": f"{len(mass.queries):,} of {mass.n_askers:,}" if mass.sampled else None,
             "weights": ["".join(" " if x < 0 else _DIGITS[x] for x in row) for row in levels],
             "lightest": in_percent(round(top, 4)),
+            "top": round(top, 4),
+            "per_weight": mass.grid.per_cell,
             "scale": style.scale_colours(_LEVELS),
-            "colours": round_colours(data.n_rounds),
+            "colours": colours,
+            "text_colours": [style.text_on(colour) for colour in colours],
+            "hatched": style.needs_hatching(data.n_rounds),
             "caption": self.origin(),
         }
 

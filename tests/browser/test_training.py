@@ -5,6 +5,7 @@ import pytest
 
 from reformer_viz import explore_training, measure_training, watch_training
 from reformer_viz.style import bucket_colours
+from tests.benchmarks.explorers import training_of
 from tests.viz.test_training import HOW, TASK, Recorder, new_model, train
 
 pytestmark = pytest.mark.browser
@@ -192,9 +193,11 @@ def test_pointing_shows_a_token_and_a_click_goes_to_its_snapshot(page, finished)
 
 def test_the_data_table_has_a_row_for_every_snapshot(page, finished):
     page.page.locator("summary").click()
-    rows = page.page.locator(".rx-table tr")
+    rows = page.page.locator(".rx-table table").first.locator("tr")
     page.page.wait_for_selector(".rx-table td")
     assert rows.count() == 5
+    tokens = page.page.locator(".rx-table table").nth(1).locator("tr")
+    assert tokens.count() == 1 + len(finished.data.recording.tokens)
     heads = rows.nth(0).locator("th").all_inner_texts()
     last = dict(zip(heads, rows.nth(4).locator("td").all_inner_texts(), strict=True))
     recording = finished.data.recording
@@ -203,6 +206,17 @@ def test_the_data_table_has_a_row_for_every_snapshot(page, finished):
     assert float(last["loss, training"]) == pytest.approx(finished.data.loss[-1], rel=0.01)
     row = recording.buckets[-1, 0, 0, 0].tolist()
     assert float(last["largest bucket"]) == max(row.count(bucket) for bucket in row)
+
+
+def test_a_table_of_many_snapshots_scrolls_in_its_own_place(watch_alone, tmp_path):
+    alone, panel = watch_alone(), explore_training(training_of(64))
+    alone.page.goto(panel.save_html(tmp_path / "page.html").as_uri())
+    alone.wait_for_status("After step")
+    alone.page.locator("summary").click()
+    alone.page.wait_for_selector(".rx-table td")
+    width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert alone.page.evaluate(width) == 0
+    alone.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from reformer_core import plan_chunks
 from reformer_viz import explore_training, measure_training, watch_training
 from reformer_viz.figures.training_svg import draw_svg
 from reformer_viz.measure.recording import NOBODY
@@ -191,6 +192,31 @@ def test_a_recording_too_large_for_a_page_is_a_sentence(monkeypatch, finished):
     )
     with pytest.raises(ValueError, match="record fewer snapshots"):
         _ = panel.figure
+
+
+def test_the_table_of_tokens_holds_the_film_and_the_pairs(finished, tmp_path, request):
+    recording = finished.data.recording
+    script = (
+        compact_script("training_view.js")
+        + """
+function replay([film]) {
+  const data = { film }, whole = filmOf(data, 0, 1), place = { round: 1, token: null }, at = 1;
+  const kinds = kindsOf(whole.plans[at], { ...film, buckets: whole.frames[at] }, 1);
+  return tokenRowsOf({ data, film: whole, place, at, kinds });
+}"""
+    )
+    film = json.loads(json.dumps(_film(recording)))
+    head, *rows = run(script, [film], tmp_path, request)
+    assert head[7:] == [f"bucket after step {step}" for step in recording.steps.tolist()]
+    assert [row[7:] for row in rows] == recording.buckets[:, 0, 1, 1].T.tolist()
+    visible = plan_chunks(
+        torch.from_numpy(recording.buckets[None, None, 1, 0, 1]), **recording.rule
+    ).visible()[0, 0]
+    listed = [[int(key) for key in row[4].split(", ") if key] for row in rows]
+    assert listed == [keys.nonzero()[:, 0].tolist() for keys in visible[1]]
+    others = [[int(key) for key in row[5].split(", ") if key] for row in rows]
+    more = visible.any(0) & ~visible[1]
+    assert others == [keys.nonzero()[:, 0].tolist() for keys in more]
 
 
 def test_the_largest_page_stays_below_two_megabytes(tmp_path):
