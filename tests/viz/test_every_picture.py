@@ -22,6 +22,12 @@ def test_every_public_picture_has_an_example(start, examples):
     assert {name.partition(",")[0] for name in examples} == public
 
 
+def test_the_example_of_a_leak_leaks_by_the_chunk_rule_and_by_that_alone():
+    changed = {window: rule.changed.sum() for window, rule in GALLERY._leak.rules.items()}
+    assert changed["chunks"] > 0
+    assert changed["sliding"] == 0
+
+
 def saved(figure: Figure, form: str) -> bytes:
     written = io.BytesIO()
     metadata = {"Date": None} if form == "svg" else None
