@@ -90,7 +90,7 @@ explorer.controls["noise"].value = 0.4
 # %% [markdown]
 # *What you see:* with two buckets the rounds show more pairs together, although the window loses a large
 # part of each bucket. Noise hardly changes how *many* pairs are seen, for the buckets stay about as full;
-# it changes *who* is in them: equal letters no longer keep together.
+# it changes *who* is in them: equal letters keep together less.
 #
 # ## 2. The plan: attention that never builds length × length
 #

@@ -222,8 +222,8 @@ print(mine)
 
 # %% [markdown]
 # *What you see:* regions of equal size, and always the same ones. At 30 degrees a pair meets less often than
-# with random directions (section 2), at a right angle as often, by chance. And a pair that a border divides
-# is lost for good: no second round could find it. Randomness is what lets rounds help each other.
+# with random directions (section 2), and at a right angle never, for no octant is wider. But a pair that a border
+# divides is lost for good: no second round could find it. Randomness is what lets rounds help each other.
 #
 # ## What surprised us
 #

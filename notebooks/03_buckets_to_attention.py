@@ -246,7 +246,7 @@ for control, value in (("n_hashes", 8), ("n_buckets", 32), ("chunk_length", 32))
 # %% [markdown]
 # *What you see:* longer chunks help most. More rounds hash again, into buckets about as long, and each of them loses
 # about the same share. Twice as many buckets do little here, since the made-up text has few letters: tokens of one
-# letter stay together, however finely the directions are cut.
+# letter stay together, however finely the directions are cut. (Turn *noise* up, and more buckets do help.)
 #
 # ## What surprised us
 #
