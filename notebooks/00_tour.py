@@ -115,7 +115,7 @@ from reformer_viz.lessons import WORDS, sixteen_tokens
 
 words = sixteen_tokens()  # batch, heads, length, d_head
 draw = torch.Generator().manual_seed(0)
-directions = draw_rotations(n_hashes=3, n_heads=1, d_head=8, n_buckets=4, generator=draw)
+directions = draw_rotations(n_hashes=3, n_heads=1, d_head=8, n_buckets=8, generator=draw)
 of_words = plan_chunks(hash_vectors(words, directions), chunk_length=4, causal=True)
 
 print(" ".join(WORDS))
@@ -124,6 +124,8 @@ for round, sees in enumerate(of_words.visible()[0, 0, :, -1]):
     print(f"round {round}: {WORDS[-1]}15 sees {seen_words or 'nobody'}")
 
 # %% [markdown]
+# *What you see:* the last word's best match is the first *cat*. One round misses it, the others show it.
+#
 # The same for 256 random vectors in two heads (a **head** is one of the attentions that run side by side in a
 # layer, each with vectors of its own). How many pairs of a token and an earlier one do the rounds show?
 
