@@ -192,6 +192,9 @@ explorer.controls["source"].value = "random"
 print(explorer)
 
 # %% [markdown]
+# *What you see:* shorter chunks leave the circles where they are, for a bucket knows nothing of chunks, and pull the
+# solid line down: the keys are in the bucket and out of reach. With random directions the circles fall as well.
+#
 # ## 4. One softmax over the union
 #
 # Rounds can be computed apart, each with a softmax of its own, and merged afterwards. But then a pair
