@@ -122,8 +122,9 @@ for chunk_length in (4, 8, 16):
 # %% [markdown]
 # *What you see:* a token sees nobody exactly when it is the first of its bucket. Every other one has a mate in
 # the slot just before its own, and that is in the window. With one chunk of sixteen nothing is lost. Shorter
-# chunks cost less and lose pairs of long buckets. Doubling a chunk never hides a pair, but other lengths can: a token looks back to the beginning of
-# its own chunk and one chunk more, so slot 11 reaches 7 slots back with chunks of 4, and only 6 with chunks
+# chunks cost less and lose pairs of long buckets. Doubling a chunk never hides a pair, but other lengths can: a
+# token looks back to the beginning of its own chunk and one chunk more, so slot 11 reaches 7 slots back with
+# chunks of 4, and only 6 with chunks
 # of 5. The chunk rule has another price, which lesson 05 looks at: where the borders fall depends on all
 # tokens, later ones too.
 #
