@@ -124,9 +124,8 @@ for chunk_length in (4, 8, 16):
 # the slot just before its own, and that is in the window. With one chunk of sixteen nothing is lost. Shorter
 # chunks cost less and lose pairs of long buckets. Doubling a chunk never hides a pair, but other lengths can: a
 # token looks back to the beginning of its own chunk and one chunk more, so slot 11 reaches 7 slots back with
-# chunks of 4, and only 6 with chunks
-# of 5. The chunk rule has another price, which lesson 05 looks at: where the borders fall depends on all
-# tokens, later ones too.
+# chunks of 4, and only 6 with chunks of 5. The chunk rule has another price, which lesson 05 looks at: where the
+# borders fall depends on all tokens, later ones too.
 #
 # ## 3. Two numbers a token: the plan
 #
