@@ -192,7 +192,7 @@ copier = ReformerLM(
 # same rotations: what moves in its buckets has been learned.
 
 # %% tags=["nbval-ignore-output"]
-from reformer_viz import Recorder, explore_training, measure_training
+from reformer_viz import Recorder
 
 probe = next(copying.held_out(1)).tokens
 recorder = Recorder(copier, probe, at=range(0, 301, 15))
@@ -220,6 +220,8 @@ print("at least 99 % right:", accuracy >= 0.99 or further)
 # > **Predict, then move.** When does the hash find them, before the loss falls or after?
 
 # %% tags=["nbval-ignore-output"]
+from reformer_viz import explore_training, measure_training
+
 film = explore_training(measure_training(copy_run, recorder))
 film
 
