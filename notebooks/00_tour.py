@@ -240,6 +240,15 @@ for snapshot in (0, last):
 print("at the end the rounds see more of these pairs:", bool(sought_seen[last] > sought_seen[0]))
 
 # %% [markdown]
+# And the answer for your own run, loss and pairs side by side:
+
+# %% tags=["nbval-ignore-output"]
+for step, seen in zip(film.data.recording.steps[1::2], sought_seen[1::2], strict=True):
+    print(
+        f"step {step:3}: loss {film.data.loss[step - 1]:.2f}, a round sees {seen:.0%} of the pairs"
+    )
+
+# %% [markdown]
 # What did it learn to hash? `model.trace` runs the model once and keeps what every layer's attention
 # saw: queries-and-keys, values, and the plan that was used. Here is one sequence that it has never
 # seen; each copied token should share a bucket with what it must look at. The cell counts that in the
