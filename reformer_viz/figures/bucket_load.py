@@ -70,7 +70,12 @@ def _plot_longest(axes: Axes, load: BucketLoad, n_longest: int) -> None:
     axes.barh(rows, lost, left=pairs - lost, color=_LOST, label=_LOST_NAME)
     axes.set_yticks(rows, _names(load, found))
     axes.invert_yaxis()
-    axes.legend(frameon=False, fontsize=_SMALL, labelcolor=INK, loc="lower right")
+    below = {
+        "loc": "upper center",
+        "bbox_to_anchor": (0.5, -0.17),
+        "ncols": 2,
+    }  # bars fill the axes
+    axes.legend(frameon=False, fontsize=_SMALL, labelcolor=INK, **below)
     dress(axes, "The longest buckets", "pairs in one bucket")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.get_major_locator().set_params(nbins=4)

@@ -39,7 +39,9 @@ def draw_rounds(axes: Axes, collisions: Collisions, row: int = 0) -> None:
     """Draw one number of buckets in every number of rounds."""
     for column, n in enumerate(collisions.n_hashes):
         _draw(axes, collisions, row, column, PALETTE[column], _rounds(n))
-    _dress(axes, f"In any of several rounds, {in_buckets(collisions.n_buckets[row])}")
+    several = len(collisions.n_hashes) > 1
+    rounds = "any of several rounds" if several else _rounds(collisions.n_hashes[0])
+    _dress(axes, f"In {rounds}, {in_buckets(collisions.n_buckets[row])}")
 
 
 def _dress(axes: Axes, title: str) -> None:

@@ -169,6 +169,13 @@ def test_the_longest_buckets_bars_are_their_pairs_seen_and_lost(load):
         assert label == f"{load.name(hashing, bucket)}: {load.sizes[hashing, bucket]} tokens"
 
 
+def test_the_legend_covers_none_of_the_longest_buckets(load):
+    figure = plot_bucket_load(load, n_longest=12)
+    figure.draw_without_rendering()
+    axes = figure.axes[1]
+    assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0
+
+
 def test_every_bucket_with_pairs_is_a_dot_at_its_size_and_loss(load):
     *_, lost = plot_bucket_load(load).axes
     dots = sorted(map(tuple, lost.collections[0].get_offsets().tolist()))
