@@ -9,6 +9,7 @@ import pytest
 
 from reformer_viz import explore_model, style
 from reformer_viz.measure.bucketing import SEEN
+from tests.browser.conftest import tracebacks
 
 pytestmark = pytest.mark.browser
 
@@ -250,7 +251,7 @@ def test_axe_finds_nothing_serious_in_either_theme(live, theme):
 def test_nothing_failed_and_nobody_else_was_asked(live, folder):
     assert live.errors == []
     assert live.foreign == []
-    assert "Traceback" not in (folder / "lab.log").read_text()
+    assert tracebacks(folder) == []
 
 
 def test_saved_and_opened_without_a_kernel_it_still_moves_and_weighs(live, watch, lab, folder):
