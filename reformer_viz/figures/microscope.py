@@ -20,6 +20,8 @@ DETAIL = 64
 _BINS = 256
 _FONT = "DejaVu Sans Mono"  # comes with Matplotlib
 _FAINT = 0.16  # what is not lit, beside the same colour at full strength
+_BESIDE = 0.3  # the same of pairs that are not the chosen token's
+_ROWS, _COLUMNS = 45, 180  # of a square: the least that its chosen row and a key in it are wide
 
 
 def plot_microscope(
@@ -27,10 +29,10 @@ def plot_microscope(
 ) -> Figure:
     """Draw a round, or what it does with one token: all of the sequence, and 64 tokens of it.
 
-    Above, the text and the same tokens in sorted order; bars show the weights of the chosen token.
-    Below, all pairs in reading order, and the pairs of 64 slots of sorted order. Filled: seen in
-    this round. Hollow: one bucket, but lost to the window. Grey: seen by another round. None draws
-    round 0, and no token.
+    Above, the text and the same tokens in sorted order. Below, all pairs in reading order, and the
+    pairs of 64 slots of sorted order. Filled: seen in this round. Hollow: one bucket, but lost to
+    the window. Grey: seen by another round. Everywhere the chosen token's pairs stand out, and bars
+    show their weights. None draws round 0, and no token.
     """
     round = 0 if round is None else round
     microscope.check_round(round)
@@ -46,7 +48,7 @@ def plot_microscope(
     _plot_row(axes["sorted"], microscope, round, token, order, in_sorted_order=True)
     _plot_all(axes["all"], microscope, round, token)
     _plot_near(axes["near"], microscope, round, token)
-    _add_key(figure, style.bucket_colours(microscope.n_buckets)[0])
+    _add_key(figure)
     return figure
 
 
@@ -204,22 +206,50 @@ def _plot_all(axes: Axes, microscope: Microscope, round: int, token: int | None)
     image[any_round > 0] = to_rgb(style.ELSEWHERE)
     ink = strength * np.array(to_rgb(style.PALETTE[0])) + 1 - strength
     image[here > 0] = ink[here > 0]
+    if token is not None:
+        image = _faded(image)
     axes.imshow(image, extent=(0, length, length, 0), interpolation="nearest")
     if token is not None:
-        axes.axhline(token + 0.5, color=style.INK, linewidth=0.8)
-    style.dress(axes, "All pairs, in reading order", "position of the key", "position of the query")
+        _plot_row_of_all(axes, microscope, round, token)
+    title = "All pairs, in reading order; blue: seen by this round"
+    style.dress(axes, title, "position of the key", "position of the query")
+
+
+def _plot_row_of_all(axes: Axes, microscope: Microscope, round: int, token: int) -> None:
+    """Draw one query's pairs, as high and as wide as can be seen."""
+    length, kinds = microscope.length, microscope.kinds(round, token)
+    high, wide = max(1.0, length / _ROWS), max(1.0, length / _COLUMNS)
+    top = min(max(0.0, token + 0.5 - high / 2), length - high)
+    row = {"xy": (0, top), "width": length, "height": high}
+    axes.add_patch(Rectangle(**row, color=style.PAPER))
+    looks = (
+        ((ELSEWHERE, FOUND), {"color": style.ELSEWHERE, "linewidth": 0}),
+        ((LOST, FOUND), {"fill": False, "edgecolor": style.PALETTE[0], "linewidth": 0.8}),
+        ((SEEN,), {"color": style.PALETTE[0], "linewidth": 0}),
+    )
+    for of_kind, look in looks:
+        keys = np.flatnonzero(np.isin(kinds, of_kind))
+        axes.bar(keys, high, wide, top, align="edge", **look)
+    axes.add_patch(Rectangle(**row, fill=False, color=style.INK))
+    if microscope.weights is not None:
+        keys, shares = microscope.weights.of(token)
+        _raise_bars(axes, keys + 0.5, shares, top, length, wide)
 
 
 def _plot_near(axes: Axes, microscope: Microscope, round: int, token: int | None) -> None:
     """Draw the pairs of 64 slots of sorted order, around the chosen token's."""
-    at = None if token is None else int(microscope.slot[round, token])
+    slots = microscope.slot[round]
+    at = None if token is None else int(slots[token])
     start, shown = start_of_detail(at, microscope.length), min(DETAIL, microscope.length)
     tokens = microscope.order[round, start : start + shown]
     kinds, colours = microscope.kinds_among(round, tokens), _colours(microscope, round)[tokens]
-    of_row = np.broadcast_to(colours[:, None], (shown, shown, 3))
+    of_row = np.broadcast_to(colours[:, None], (shown, shown, 3)).copy()
     image = np.ones((shown, shown, 3))
     image[(kinds == ELSEWHERE) | (kinds == FOUND)] = to_rgb(style.ELSEWHERE)
     image[kinds == SEEN] = of_row[kinds == SEEN]
+    if at is not None:
+        others = np.arange(shown) != at - start
+        image[others], of_row[others] = _faded(image[others]), _faded(of_row[others])
     edges = (start - 0.5, start + shown - 0.5, start + shown - 0.5, start - 0.5)
     axes.imshow(image, extent=edges, interpolation="nearest")
     lost = (kinds == LOST) | (kinds == FOUND)
@@ -232,11 +262,35 @@ def _plot_near(axes: Axes, microscope: Microscope, round: int, token: int | None
     )
     if at is not None:
         axes.add_patch(Rectangle((start - 0.5, at - 0.5), shown, 1, fill=False, color=style.INK))
-    title = f"{shown} slots of sorted order"
+        if microscope.weights is not None:
+            keys, shares = microscope.weights.of(token)
+            near = (slots[keys] >= start) & (slots[keys] < start + shown)
+            _raise_bars(axes, slots[keys][near], shares[near], at - 0.5, shown, 1.0)
+    title = f"{shown} slots of sorted order; colours: buckets"
     style.dress(axes, title, "slot of the key", "slot of the query")
 
 
-def _add_key(figure: Figure, example: str) -> None:
+def _faded(image: np.ndarray) -> np.ndarray:
+    return 1 - _BESIDE * (1 - image)
+
+
+def _raise_bars(
+    axes: Axes,
+    places: np.ndarray,
+    shares: np.ndarray,
+    foot: float,
+    side: int,
+    wide: float,
+) -> None:
+    """Stand a query's weights on its row of a square, whose places count down from its top."""
+    if len(shares):
+        heights, limits = 0.06 * side * shares / shares.max(), axes.get_ylim()
+        axes.bar(places, -heights, 0.6 * wide, foot, color=style.INK)
+        axes.set_ylim(limits)
+
+
+def _add_key(figure: Figure) -> None:
+    example = style.PALETTE[0]
     style.add_key(
         figure,
         [
