@@ -279,6 +279,23 @@ def test_other_rotations_are_those_that_training_draws():
     assert not np.array_equal(looks[0], looks[1])
 
 
+def test_a_model_runs_no_further_than_it_is_looked_at():
+    model, ran = copy_of(model_of(n_layers=4)), []
+    for number, block in enumerate(model.layers):
+        block.f.register_forward_hook(lambda *_, number=number: ran.append(number))
+    model.layers[2].f.attention.values.weight.data[0, 0] = float("nan")
+    specimen = take_specimen(model, tokens_of(30))
+    assert ran == []
+    first = specimen.look(1, 0)
+    assert ran == [0]
+    assert np.array_equal(first.buckets, specimen.look(1, 0).buckets)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="NaN or infinity in layer 2's"):
+            specimen.look(3)
+        assert ran == [0, 1, 2]
+    assert np.array_equal(first.buckets, specimen.look(1, 0).buckets)
+
+
 def test_great_lengths_need_no_square():
     import tracemalloc
 
