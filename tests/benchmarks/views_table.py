@@ -85,7 +85,7 @@ def slowest(runs: Runs, part: str, length: int, limit: float) -> str:
         return _MISSING
     seconds, control = max(found)
     said = f"{in_seconds(seconds)} ({control})"
-    return f"**{said}**" if seconds > limit else said
+    return f"**{said}**" if round(seconds, 3) > limit else said
 
 
 def is_extra(run: dict[str, Any]) -> bool:
