@@ -4,7 +4,13 @@ import numpy as np
 
 from reformer_viz import style
 from reformer_viz.figures import svg
-from reformer_viz.figures.microscope import DETAIL, lit_kinds, start_of_detail
+from reformer_viz.figures.microscope import (
+    DETAIL,
+    lit_kinds,
+    room_for_names,
+    short_names,
+    start_of_detail,
+)
 from reformer_viz.measure.bucketing import ELSEWHERE, FOUND, LOST, SEEN
 from reformer_viz.measure.microscope import Microscope
 
@@ -62,7 +68,8 @@ def _row(
     room, length = WIDTH - 2 * MARGIN, microscope.length
     kinds = lit_kinds(microscope, round, token)
     at = None if token is None else int(np.flatnonzero(order == token)[0])
-    start, shown = start_of_detail(at, length), min(DETAIL, length)
+    shown = room_for_names(microscope)
+    start = start_of_detail(at, length, shown)
     columns = min(length, _MOST_COLUMNS)
     sampled = order[np.arange(columns) * length // columns]
     xs = MARGIN + np.arange(columns) * room / columns
@@ -121,6 +128,7 @@ def _cells(
     room: svg.Number,
 ) -> list[str]:
     colours, width = style.bucket_colours(microscope.n_buckets), room - 1
+    names = short_names(microscope)
     xs = MARGIN + np.arange(len(tokens)) * room
     parts = _boxes(microscope, round, kinds, tokens, xs, top, width, CELL)
     for x, token in zip(xs, tokens, strict=True):
@@ -129,9 +137,9 @@ def _cells(
             parts.append(svg.rect(x, top + CELL + 1, width, 3, style.MUTED))
         if kind in (LOST, FOUND):
             parts.append(svg.rect(x, top + CELL - 4, width, 4, colour))
-        label = microscope.labels[token]
+        label = names[token]
         ink = style.text_on(colour) if kind == SEEN else style.INK
-        size = svg.number(min(12, 16 / max(1, len(label))))
+        size = svg.number(min(10 if room > 20 else 12, 1.32 * room / max(1, len(label))))
         words = svg.text(label, x + width / 2, top + CELL / 2 + 4)
         parts.append(f'<g font-family="monospace" font-size="{size}" fill="{ink}">{words}</g>')
     return parts

@@ -875,6 +875,23 @@ def test_tokens_without_a_name_are_drawn_without_one():
     ElementTree.fromstring(draw_svg(microscope, 0, 1))
 
 
+def test_long_names_are_fewer_and_large_enough_to_read_in_print_and_in_the_still_picture():
+    words = ["the", "attention", "hashing", "looks", "at", "neighbourhoods", "of", "transformers"]
+    model = model_of(vocab_size=8)
+    microscope = measure_microscope(model, torch.arange(60) % 8, decode=lambda n: words[n[0]])
+    row = plot_microscope(microscope, 0, 30).axes[0].texts
+    picture = ElementTree.fromstring(draw_svg(microscope, 0, 30))
+    sizes = [
+        float(e.get("font-size")) for e in picture.iter() if e.get("font-family") == "monospace"
+    ]
+    assert 10 < len(row) < 30
+    assert len(sizes) == 2 * len(row)
+    assert {"the", "neighbo…"} <= {text.get_text() for text in row}
+    assert min(text.get_fontsize() for text in row) > 5
+    assert min(sizes) > 6
+    assert len(plot_microscope(measure_microscope(model_of(), "ab" * 32)).axes[0].texts) == 64
+
+
 def test_characters_without_a_picture_are_boxes_in_print():
     figure = plot_microscope(measure_microscope(model_of(), "ab䶖 c"))
     figure.draw_without_rendering()  # a missing picture would be a warning, and so an error
