@@ -27,6 +27,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+THEMES = ("JupyterLab Dark", "JupyterLab Light")  # in this order, as the last one stays
 PATIENCE = 120_000  # ms: a test machine may be slow and shared
 
 # JupyterLab's own widget manager asks a notebook's kernel for a thread of its own. A kernel that is
@@ -218,6 +219,12 @@ class Watch:
         for session in sessions:
             address = f"{lab}/api/sessions/{session['id']}"
             urllib.request.urlopen(urllib.request.Request(address, method="DELETE")).close()
+
+    def use_theme(self, theme: str) -> None:
+        """Show JupyterLab in one of its themes."""
+        self.command("apputils:change-theme", theme=theme)
+        light = str(theme == "JupyterLab Light").lower()
+        self.page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
 
     def serious(self, context: str = ".rx-root") -> list:
         """Return what axe finds serious or worse in a part of the page."""
