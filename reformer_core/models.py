@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -145,22 +146,43 @@ class ReformerLM(nn.Module):
         their step nor the random state moves on: looking changes nothing.
         """
         with torch.random.fork_rng(_cuda_of(tokens), enabled=self.training):
-            return self._trace(tokens, padding)
+            *layers, hidden = self._layer_by_layer(tokens, self._context(tokens, padding))
+            return Trace(logits=self._logits(hidden), layers=tuple(layers))
 
-    def _trace(
-        self, tokens: Int[Tensor, "batch length"], padding: Bool[Tensor, "batch length"] | None
-    ) -> Trace:
+    def trace_layers(
+        self,
+        tokens: Int[Tensor, "batch length"],
+        padding: Bool[Tensor, "batch length"] | None = None,
+    ) -> Iterator[LayerTrace]:
+        """Yield the layers of `trace`, and run the model no further than to the one that is asked.
+
+        For a model that evaluates: what training drew in between would come from the caller's
+        random state.
+        """
+        if self.training:
+            raise ValueError("trace_layers needs a model that evaluates: call eval(), or use trace")
         context = self._context(tokens, padding)
-        x1 = x2 = self.embed(tokens)
-        seen = []
+        return islice(self._layer_by_layer(tokens, context), len(self.layers))
+
+    def _layer_by_layer(
+        self, tokens: Int[Tensor, "batch length"], context: Context
+    ) -> Iterator[LayerTrace | Tensor]:
+        """Yield what every layer is about to see, and after the last one both streams.
+
+        Gradients are off inside, and as the caller has them where he is given something.
+        """
+        with torch.no_grad():
+            x1 = x2 = self.embed(tokens)
         for block in self.layers:
-            layer = _look(block.f, x2, context)
-            seen.append(layer)
-            change, _ = block.f(x2, context, None if layer.plan is None else layer.plan.buckets)
-            x1 = x1 + change
-            change, _ = block.g(x1, context)
-            x2 = x2 + change
-        return Trace(logits=self._logits(torch.cat([x1, x2], -1)), layers=tuple(seen))
+            with torch.no_grad():
+                layer = _look(block.f, x2, context)
+            yield layer
+            with torch.no_grad():
+                change, _ = block.f(x2, context, None if layer.plan is None else layer.plan.buckets)
+                x1 = x1 + change
+                change, _ = block.g(x1, context)
+                x2 = x2 + change
+        yield torch.cat([x1, x2], -1)
 
     def _hidden(
         self, tokens: Int[Tensor, "batch length"], padding: Bool[Tensor, "batch length"] | None

@@ -13,6 +13,13 @@ export function painter(canvas, width, height, { color: ink, fontFamily } = getC
   return {
     pen, ink,
     fits: (words, room, size = 11) => (font(size), pen.measureText(words).width <= room),
+    // The words, or as many letters as fit before an ellipsis.
+    short(words, room, size = 11, family = fontFamily) {
+      font(size, family);
+      const letters = [...words], fits = () => pen.measureText(words).width <= room;
+      while (letters.length && !fits()) words = letters.pop() && letters.length ? `${letters.join('')}…` : '';
+      return words;
+    },
     text(words, x, y, { size = 11, align = 'center', alpha = 0.85, colour = ink, family, most, upright } = {}) {
       font(size, family);
       Object.assign(pen, { textAlign: align, textBaseline: 'middle', fillStyle: colour, globalAlpha: alpha });

@@ -10,6 +10,7 @@ import pytest
 from reformer_viz import explore_bucketing, style
 from reformer_viz.measure.bucketing import SEEN
 from reformer_viz.widgets.plan_rule import settle
+from tests.browser.conftest import tracebacks
 
 pytestmark = pytest.mark.browser
 
@@ -199,7 +200,7 @@ def test_the_picture_follows_the_theme_and_axe_finds_nothing_serious(live, theme
 def test_nothing_failed_and_nobody_else_was_asked(live, folder):
     assert live.errors == []
     assert live.foreign == []
-    assert "Traceback" not in (folder / "lab.log").read_text()
+    assert tracebacks(folder) == []
 
 
 # ---------------------------------------------------------------- saved, and opened again

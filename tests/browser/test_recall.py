@@ -6,6 +6,7 @@ import pytest
 
 from reformer_viz import explore_recall
 from reformer_viz.widgets.panel import Panel
+from tests.browser.conftest import THEMES
 
 pytestmark = pytest.mark.browser
 
@@ -56,6 +57,12 @@ def test_rotations_moved_by_the_keyboard_hash_again(live):
     )
     assert_drawn_is_what_was_measured(live, moved)
     assert (live.errors, live.foreign) == ([], [])
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_axe_finds_nothing_serious_in_either_theme(live, theme):
+    live.use_theme(theme)
+    assert live.serious() == []
 
 
 def test_exported_curves_are_drawn_from_disk_without_a_network(watch, tmp_path):

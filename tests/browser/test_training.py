@@ -42,8 +42,9 @@ run = train(model, task, TrainConfig(steps=40, batch_size=4), on_step=on_step)""
 STATUS = "k => document.querySelectorAll('.rx-root')[k]?.querySelector('[role=status]')?.innerText"
 PLACE = "() => ({...document.querySelector('.rx-root').__rx.place})"
 # The colour in the middle of every cell of the film: [snapshot][column] = [r, g, b].
-FILM = """() => {
-  const root = document.querySelector('.rx-root'), canvas = root.querySelector('.rx-film');
+FILM = """(number = 0) => {
+  const root = document.querySelectorAll('.rx-root')[number];
+  const canvas = root.querySelector('.rx-film');
   const pen = canvas.getContext('2d'), colour = ([x, y]) => [...pen.getImageData(x, y, 1, 1).data];
   return root.__rx.view.cells().map(row => row.map(cell => colour(cell).slice(0, 3)));
 }"""
@@ -124,8 +125,30 @@ def test_a_run_is_shown_live_and_answers_while_its_cell_runs(watch, lab, folder)
     assert_is_what_every_live_view_stores(pages[0])
     assert pages[1]["text/plain"].startswith("After step 40, layer 0, head 0, round 0: 16 of 16")
     assert len(pages) == 2
+    live.save_and_leave(lab)
     assert (live.errors, live.foreign) == ([], [])
     live.context.close()
+    assert_moves_without_a_kernel(watch, lab, pages[1]["text/plain"])
+
+
+def assert_moves_without_a_kernel(watch, lab, words):
+    """The finished run's own output is a film of which the reader can go to any snapshot."""
+    again = watch()
+    again.open_notebook(lab, "training.ipynb")
+    again.shut_down_kernel()
+    wait_for_status(again.page, 1, words)
+    before = again.page.evaluate(FILM, 1)
+    assert len(before) == 11
+    again.page.get_by_role("slider", name="token").last.focus()
+    again.page.keyboard.press("ArrowUp")
+    wait_for_status(again.page, 1, "After step 36, layer 0, head 0, round 0: ")
+    again.page.locator(".rx-root").nth(1).get_by_role(
+        "combobox", name="head", exact=True
+    ).select_option("1")
+    wait_for_status(again.page, 1, "After step 36, layer 0, head 1, round 0: ")
+    assert again.page.evaluate(FILM, 1) != before
+    assert (again.errors, again.foreign) == ([], [])
+    again.context.close()
 
 
 def test_scrubbing_says_and_draws_what_was_recorded(page, finished):
