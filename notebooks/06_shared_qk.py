@@ -121,8 +121,8 @@ for name, (q, k) in {"separate": separate, "shared": (qk, keys_from(qk))}.items(
 # A Transformer divides scores by $\sqrt{d}$, the root of the head's size, because products of long random
 # vectors are large (Eq. 1). Here the keys have length 1, and a score is at most $\lVert q_i \rVert$. **The
 # length of the query is how sharply it attends**, and the model sets it token by token. Dividing by
-# $\sqrt d$ *as well* is a mistake that one finds in published code; what it does to a query that points
-# exactly at one of 1,000 keys, the others at right angles:
+# $\sqrt d$ *as well* is what the paper's prose suggests and the authors' code does not do, and one finds it in
+# published code; what it does to a query that points exactly at one of 1,000 keys, the others at right angles:
 
 # %%
 d_head, others = 64, 999
@@ -184,6 +184,9 @@ plot_weights(cosines=cosines, weights_both_ways=others.softmax(-1))
 #
 # Sharing a *bucket* is mutual too. In the explorer, which here reads both ways (`causal=False`), look at the
 # left picture, who sees whom.
+#
+# (Its sentence also says what *whole tiles* compute: a machine multiplies blocks of queries with blocks of keys,
+# and computes all pairs of a block for the sake of those that are seen; [lesson 11](11_fast.ipynb) counts them.)
 #
 # > **Predict, then move.** Is it its own mirror image? Does that survive noise of 1, and other rotations?
 
@@ -320,7 +323,7 @@ N_WORDS, HALF = 16, 12
 LENGTH = 2 * HALF
 asked = torch.arange(HALF, LENGTH - 1)  # from here the next word can be known
 twin = asked - HALF
-wanted = twin + 1  # and there the next word stands
+following = twin + 1  # and there the next word stands
 
 
 def texts(n_texts, seed, positions):
@@ -364,8 +367,8 @@ def learn_to_copy(shared, positions=False, steps=300):
     with torch.no_grad():
         weights, logits, keys = layer(known)
     right = logits[:, asked].argmax(-1) == word[:, asked + 1]
-    cosine = (keys[:, asked] * keys[:, wanted]).sum(-1)
-    measures = weights[:, asked, wanted], weights[:, asked, twin], right.float(), cosine
+    cosine = (keys[:, asked] * keys[:, following]).sum(-1)
+    measures = weights[:, asked, following], weights[:, asked, twin], right.float(), cosine
     return tuple(measure.mean().item() for measure in measures)
 
 
@@ -440,7 +443,7 @@ print(
 #
 # Sharing is for hashing. The Reformer's other layer, attention in a local window, hashes nothing, and has
 # separate queries and keys, the usual scale, and lets a token see itself. The authors'
-# models for text alternate the two kinds, so a pointer that one layer cannot express, another can.
+# configurations for text mix the two kinds, so a pointer that one layer cannot express, another can.
 
 # %%
 from reformer_core import ReformerConfig, ReformerLM

@@ -136,8 +136,18 @@ assert sum(table.numel() for table in small.parameters()) == 1024 * 256
 
 # %% [markdown]
 # What is the price? Neighbours in a row share their row's vector, and two places below each other share
-# the column's: the table can no longer give *any* vectors, only sums over the two. In the picture each cell
-# is how alike (cosine) two positions of the 4 x 4 grid are: the same row, the same column, or neither.
+# the column's. The table can no longer give *any* vectors. Whatever matrix reads
+# $[\text{row};\, \text{column}]$, the result is a part for the row plus a part for the column; a shift that is
+# exact across row ends cannot be written so ([lesson 09](09_train_duplicate.ipynb)).
+#
+# Here are the course's sixteen tokens on the grid, and below it how alike (cosine) any two of the sixteen positions
+# are: in the same row, in the same column, or in neither.
+
+# %%
+from reformer_viz.lessons import WORDS
+
+for row in range(4):
+    print(" ".join(f"{word:>4}" for word in WORDS[4 * row : 4 * row + 4]))
 
 # %%
 from reformer_viz.style import SEQUENTIAL, dress, new_figure
@@ -148,6 +158,8 @@ axes = figure.subplots()
 image = axes.imshow(unit @ unit.T, cmap=SEQUENTIAL)
 figure.colorbar(image, ax=axes, label="cosine of two positions' vectors")
 dress(axes, "Sixteen axial positions", "position", "position")
+axes.set_xticks(range(16), WORDS, rotation=90)
+axes.set_yticks(range(16), WORDS)
 figure
 
 # %% [markdown]
@@ -185,8 +197,8 @@ for loss_chunks in (1, 8):
 # Now a whole model, with wide feed-forward layers. In *reversible, chunked* both feed-forward and loss
 # are cut.
 #
-# > **Predict, then move.** From 64 to 512 tokens, do the four curves grow in proportion to the length, or
-# > faster? Which of them lie on top of each other, and at which end?
+# > **Predict, then move.** Do the four peaks grow in proportion to the length, or faster, or slower? Which of
+# > them lie on top of each other, and at which end? Then measure a text twice as long as well.
 
 # %%
 from reformer_viz import explore_memory
@@ -201,15 +213,38 @@ curves
 curves.controls["length"].value = 512
 print(curves)
 
+# %%
+lengths = curves.data.values.tolist()
+peaks = {name: step.peak for name, step in curves.data.steps.items()}
+ends = f"{lengths[0]} to {lengths[1]} tokens", f"{lengths[-2]} to {lengths[-1]} tokens"
+print(f"the peak grows {'':8} from {ends[0]}   from {ends[1]}")
+for name, peak in peaks.items():
+    print(f"  {name:<25}{peak[1] / peak[0]:8.2f} times {peak[-1] / peak[-2]:19.2f} times")
+nearly = abs(peaks["checkpointed"] / peaks["reversible"] - 1).max()
+print(f"checkpointed and reversible differ by {nearly:.0%} at most")
+print(f"highest at {lengths[0]} tokens:", max(peaks, key=lambda name: peaks[name][0]))
+
+# %% [markdown]
+# *What you see:* nothing grows faster than the length. At the long end *standard* all but doubles with it, the
+# others less: their parameters and gradients, which no text makes larger, are still a good part. Checkpointed
+# and reversible lie on top of each other everywhere, and at the short end *standard* lies there too. At the short end
+# chunking *costs* memory: in the backward pass each piece of feed-forward gives a gradient of both wide
+# matrices, which lies beside the sum of those before it until it is added. That is as large for a short text as for
+# a long one, so cutting pays only where a piece's middle is larger than the matrices.
+
 # %% [markdown]
 # ## 5. What the paper counts
 #
 # Table 1 of the paper gives the memory of attention, Table 3 that of a whole model, as terms: so many
 # numbers for so much batch ($b$), length ($l$), width, layers. Such a term counts *one* tensor where a real
 # step holds many. So do not compare heights, compare slopes: on these axes a power of the length is a
-# straight line.
+# straight line, and proportion to the length has slope one.
 
 # %%
+from dataclasses import replace
+
+import numpy as np
+
 from reformer_viz import measure_memory, plot_memory_of_paper
 
 lengths = (64, 128, 256, 512)
@@ -217,7 +252,22 @@ memory = measure_memory(small, lengths=lengths, repeats=0)
 print(memory.describe_paper())
 plot_memory_of_paper(memory)
 
+# %%
+narrow = measure_memory(replace(small, d_ff=64), lengths=lengths, repeats=0)
+doublings = len(lengths) - 1
+for name, step in memory.steps.items():
+    slope = np.log2(step.activations[-1] / step.activations[0]) / doublings
+    print(f"{name:<15}slope {slope:.2f} from end to end")
+same = memory.chunked.activations == narrow.chunked.activations
+as_narrow = [length for length, is_same in zip(lengths, same, strict=True) if is_same]
+print("chunked, as much alive as with a middle of 64 in place of 2,048: at", as_narrow, "tokens")
+
 # %% [markdown]
+# *What you see:* without pieces the measured activations run beside the paper's dashed lines, with a slope of
+# about one: the terms are right about growth. The chunked curve does not run beside its line. At the left end stands the
+# gradient of one piece, as in section 4. At the other lengths the wide middle no longer counts at all: the most
+# is alive inside attention, in its four rounds, and no cut of feed-forward touches that. Table 3 counts neither.
+#
 # And what did none of it make smaller? Below are the parts that remain in the *smallest* of the four ways,
 # at the longest text. Parameters come three times more: as gradients, and twice in AdamW's memory. For a
 # large model on a short text that is nearly all, and nothing in the Reformer touches it.
@@ -246,7 +296,8 @@ for name, size in parts.items():
 # - **Exactly full, or an error.** There, training text had to fill the grid to the last position: a grid
 #   of 512 x 1024 needed half a million tokens, mostly padding. Here any length up to the product works.
 # - **Tying the head.** With two streams the head reads `2 * d_model` numbers, so it cannot share the
-#   embedding's weights as they are; one library fails there, another silently does not share.
+#   embedding's weights as they are; one library fails there in its fourth version, and in its fifth silently
+#   does not share.
 #
 # ## Exercises
 #

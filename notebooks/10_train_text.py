@@ -87,8 +87,8 @@ print("xz needs less than 2.5 bits per byte:", xz < 2.5)
 # %% [markdown]
 # ## 2. A writer, trained before
 #
-# The course brings one: four layers, local attention and LSH attention in turn, as in the paper's
-# models for text (Sec. 5). The command makes it again.
+# The course brings one: four layers, local attention and LSH attention in turn. The authors'
+# configurations for text mix the two kinds as well. The command makes it again.
 
 # %%
 from reformer_viz.lessons import shipped
@@ -128,41 +128,61 @@ film = explore_training(writer.training)
 film
 
 # %% [markdown]
-# Code moves it: one layer and head, before training and after.
+# Code moves it: the first LSH layer, and in it one head, before training and after.
 
 # %%
 for snapshot in (0, len(writer.training.recording.steps) - 1):
-    film.place = {"snapshot": snapshot, "layer": 1}
+    film.place = {"snapshot": snapshot, "layer": 0, "head": 0}
     print(film, "\n")
 
 # %% [markdown]
-# A count answers the question: how often do two tokens of one bucket have the same byte, compared with any
-# two tokens of the window?
+# A count answers the question, for the same layer and all its heads and rounds: how often are two tokens of
+# one bucket equal bytes? And of those that are not, how often are they of one kind, or near each other?
+# Beside it stands how often that is so of any two tokens of the window.
 
 # %%
 import torch
 
 recording = writer.training.recording
 letters = torch.from_numpy(recording.tokens)
-same_byte = (letters[:, None] == letters[None]).float()
-others = ~torch.eye(len(letters), dtype=torch.bool)
+positions = torch.arange(len(letters))
 
 
-def share_of_equal_bytes(snapshot, layer):
-    """Return how often tokens of one bucket are equal, over all heads and rounds."""
-    buckets = torch.from_numpy(recording.buckets[snapshot, layer]).flatten(0, 1)
-    together = (buckets[:, :, None] == buckets[:, None]) & others
-    return float((same_byte * together).sum() / together.sum())
+def kind_of(byte):
+    """Tell spaces, vowels, other letters, digits and the rest apart."""
+    letter = chr(byte)
+    kinds = letter.isspace(), letter.lower() in "aeiou", letter.isalpha(), letter.isdigit(), True
+    return kinds.index(True)
 
 
-any_two = float(same_byte[others].mean())
-first, last = (share_of_equal_bytes(snapshot, 0) for snapshot in (0, -1))
-print(f"any two tokens: {any_two:.2f}, in a bucket at first: {first:.2f}, at last: {last:.2f}")
+kinds = torch.tensor([kind_of(byte) for byte in letters.tolist()])
+any_two = ~torch.eye(len(letters), dtype=torch.bool)
+equal = letters[:, None] == letters
+unequal = any_two & ~equal
+options = {
+    "equal bytes": (equal, any_two),
+    "of unequal bytes, of one kind": (kinds[:, None] == kinds, unequal),
+    "of unequal bytes, at most 8 apart": ((positions[:, None] - positions).abs() <= 8, unequal),
+}
+
+
+def share_in_a_bucket(is_so, pairs, snapshot):
+    """Return of how many of the pairs in one bucket it is so, in the first LSH layer."""
+    buckets = torch.from_numpy(recording.buckets[snapshot, 0]).flatten(0, 1)
+    together = (buckets[:, :, None] == buckets[:, None]) & pairs
+    return float((is_so & together).sum() / together.sum())
+
+
+print(f"{'':36}any two   in a bucket at first   at last")
+for name, (is_so, pairs) in options.items():
+    first, last = (share_in_a_bucket(is_so, pairs, snapshot) for snapshot in (0, -1))
+    print(f"{name:36}{float(is_so[pairs].float().mean()):7.2f} {first:22.2f} {last:9.2f}")
 
 # %% [markdown]
-# *What you see:* a bucket holds equal bytes far more often than chance would, and it did so before the first
-# step: equal bytes begin with equal vectors. What training changed is not that, but how much of full
-# attention's weight the rounds hold (the two sentences above).
+# *What you see:* a bucket holds equal bytes far more often than chance would, but it did so before the first
+# step: equal bytes begin with equal vectors. What training added are bytes of one *kind*: at first as many as
+# chance gives, at last clearly more. Neighbours hardly gained, and in this model they are the local layers' work. With
+# such buckets the rounds hold about twice as much of full attention's weight (the two sentences above).
 #
 # ## 3. Let it write
 #
@@ -236,8 +256,8 @@ HTML(write_miss_cost(cost, n_hashes=1))
 # %% [markdown]
 # *What you see:* each byte is painted with what missed keys cost it: orange lost bits, blue gained some. A
 # missed key may even help, if it would have misled. With one round most predictions miss at least half of
-# full attention's weight and lose almost nothing by it; a few bytes pay a lot (the sentence above counts
-# both). Unlike in copying, no single key decides.
+# full attention's weight and lose almost nothing by it (the sentence above counts them); the dearest byte,
+# which it names, pays many times as much. Unlike in copying, no single key decides.
 
 # %% [markdown]
 # ## 6. Look inside
@@ -260,11 +280,39 @@ microscope
 # By code: a byte of the second “statement”, with all rounds and with one. The sentence is made from the
 # same numbers as the picture.
 
-# %% tags=["nbval-ignore-output"]
-at = statement.index("statement", 40) + 4
+# %%
+first, second = statement.index("statement"), statement.index("statement", 40)
 for rounds in (4, 1):
-    microscope.place = {"token": at, "rounds": rounds}
+    microscope.place = {"token": second + 4, "rounds": rounds}
     print(microscope, "\n")
+
+# %% [markdown]
+# And all nine letters of that word, in this head: to whom does each give most, and how many keys does it see?
+
+# %%
+looked_at = microscope.data
+heaviest, with_four, with_one = [], [], []
+for at in range(second, second + len("statement")):
+    keys, weights = looked_at.weights_of(at)
+    heaviest.append(int(keys[weights.argmax()]))
+    with_four.append(len(keys))
+    with_one.append(int(looked_at.under(rounds=1).seen_by(at).sum()))
+
+same = sum(statement[key] == statement[second + i] for i, key in enumerate(heaviest))
+in_place = sum(key == first + i for i, key in enumerate(heaviest))
+after = sum(statement[key - 1] == statement[second + i] for i, key in enumerate(heaviest))
+near = sum(key >= second + i - 8 for i, key in enumerate(heaviest))
+print(f"of {len(heaviest)} letters, most weight goes to the same letter: {same}", end="")
+print(f" (in the same place of the first “statement”: {in_place}),")
+print(f"to what followed that letter: {after}, to one of the eight before: {near}")
+print("keys seen with four rounds:", with_four)
+print("keys seen with one round:  ", with_one)
+
+# %% [markdown]
+# *What you see:* this head looks for the same letter, mostly where it stood in the same word: shared query-keys
+# make that easy, since what is alike points the same way ([lesson 06](06_shared_qk.ipynb)). What came next is
+# for other layers to tell. With one round a letter keeps a part of its keys, and one letter
+# sees nobody: in that round its bucket holds no earlier token.
 
 # %% [markdown]
 # ## What surprised us
@@ -275,9 +323,9 @@ for rounds in (4, 1):
 # - **The model that is evaluated may not be the one that writes.** A well-known library's cached sampling
 #   answers slightly differently from its own full pass, and its batches of more than one read the wrong
 #   row's cache. Here sampling costs a full pass for each byte, and nothing differs.
-# - **Zeroing the hashing layers of a trained model hardly changed its loss**, somebody found. Where the
-#   text is short and the other layers are good, that is what one should expect: look at what misses cost
-#   before you praise the hash, or blame it.
+# - **Zeroing the hashing layers of a trained model hardly changed its loss**, somebody found, on short
+#   texts, where that library does not hash at all. Where the other layers are good, that is what one should
+#   expect: look at what misses cost before you praise the hash, or blame it.
 # - **At 256 bytes full attention is cheaper.** This lesson hashes in order to show it. For a text model of
 #   this length, take full attention; the Reformer begins to pay at thousands of tokens ([lesson
 #   11](11_fast.ipynb)).
@@ -503,7 +551,7 @@ check.nucleus(nucleus)
 # </details>
 # <details><summary>Which layers of this model hash?</summary>
 #
-# Every second one; the others attend in a local window, as in the paper's models for text.
+# Every second one; the others attend in a local window. The authors' configurations for text mix both too.
 #
 # </details>
 

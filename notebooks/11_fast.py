@@ -55,12 +55,27 @@ lessons.begin()
 # A causal query of full attention sees all earlier keys, on average half of the sequence. A query of LSH
 # attention sees a piece of its bucket in each round. With the number of buckets in proportion to the length, as
 # the paper chooses it (two for each chunk), buckets stay about as long as they were, and so does what a query sees.
-# These numbers are exact, counted from plans without ever building length times length:
+# These numbers are exact, counted from plans without ever building length times length. First the course's sixteen
+# tokens, where one can still count by hand:
 
 # %%
 import torch
 
 from reformer_core import draw_rotations, hash_vectors, plan_chunks
+from reformer_viz.lessons import sixteen_tokens
+
+rotations = draw_rotations(1, 1, 8, 4, torch.Generator().manual_seed(1))
+few = plan_chunks(hash_vectors(sixteen_tokens(), rotations), chunk_length=4, causal=True)
+in_sight = (
+    few.last - few.first + 1
+)  # of each slot, in one round; an empty run has first > last by one
+print("keys in sight of each slot:", in_sight[0, 0, 0].tolist())
+print(f"together {int(in_sight.sum())} of the {16 * 15 // 2} pairs that full attention computes")
+
+# %% [markdown]
+# And now texts that are long enough to matter:
+
+# %%
 from reformer_core.hashing import default_n_buckets, factors_of
 
 N_HASHES, CHUNK = 4, 64
@@ -79,7 +94,7 @@ def plan_of(length):
 print(" length   pairs: full          LSH   a query: full   LSH   equal from")
 for length in (1024, 2048, 4096, 8192, 16384):
     plan = plan_of(length)
-    pairs = int((plan.last - plan.first + 1).sum())  # an empty run has first > last by one
+    pairs = int((plan.last - plan.first + 1).sum())
     full = length * (length - 1) // 2
     a_query = pairs / length
     equal_from = next(size for size in range(1, length) if (size - 1) / 2 >= a_query)
@@ -131,8 +146,8 @@ for name, directions in (
 # - **Cut the tiles to what is visible.** `attention/bands.py` takes 32 rows at a time and only the window that
 #   these rows can see; `attention/islands.py` puts short buckets together as little squares.
 # - **Hashing is not free.** In the plain way its products grow with the number of buckets, and so in all with the
-#   square of the length: that is what factored buckets are for (lesson 02). And it takes the largest product's
-#   absolute value and its sign, not twice as many products.
+#   square of the length: that is what factored buckets are for (lesson 02). Nor are the products with $-R$ computed:
+#   they are those with $R$ with the other sign, so the largest and the smallest product say it all.
 # - **The rest is moving numbers about.** Sorting is cheap, a stable radix sort of small integers; gathering rows
 #   in sorted order is not, because memory is read at random. So a gather happens once for queries and values,
 #   and the result is added back in place.
@@ -149,7 +164,7 @@ for name, directions in (
 # %% tags=["nbval-ignore-output"]
 from reformer_viz import explore_speed, measure_speed
 
-speed = measure_speed(lengths=(256, 512, 1024, 2048, 4096), n_hashes=(1, 2, 4), repeats=3)
+speed = measure_speed(lengths=(256, 512, 1024, 2048, 4096, 8192), n_hashes=(1, 2, 4), repeats=5)
 curves = explore_speed(speed, n_hashes=4)
 curves
 
@@ -157,6 +172,12 @@ curves
 curves.controls["n_hashes"].value = 1
 print(curves)
 print(speed.describe())
+
+# %% [markdown]
+# Times differ from machine to machine, and with them these sentences. What the picture shows now is the same everywhere:
+
+# %%
+print(str(curves).partition(":")[0])
 
 # %% [markdown]
 # From the same measurement: the ratio of both, the length at which it passes one, and the exponent $p$ of
@@ -183,10 +204,12 @@ for name, line in (("LSH, 4 rounds", ours[-1]), ("full", exact)):
     print(f"{name}: time grows with length^{p:.2f}")
 
 # %% [markdown]
-# *What you see:* short texts are full attention's. LSH attention has fixed costs, a Python call for every piece of
-# work, that they do not repay; and each round has its own, so that more rounds cross later. Its slope is near one, full attention's near two, so to the right of
-# the crossing the gap grows. The project's README has the same curves up to 64 thousand tokens,
-# with the other two LSH implementations beside ours, and how they were measured.
+# *What to look for:* where each ratio passes one, and whether more rounds cross later. LSH attention has fixed
+# costs, a Python call for every piece of work, that short texts do not repay, and each round has its own; but two
+# numbers of rounds can change places where a machine was busy with something else. Then, how near one the slope of LSH attention has come,
+# and how near two that of full attention: at these lengths fixed costs and a noisy machine still bend both. The project's
+# README has the same curves up to 64 thousand tokens, which give the exponent, with the
+# other two LSH implementations beside ours, and how they were measured.
 #
 # ## 4. On a GPU
 #
@@ -207,7 +230,7 @@ for name, line in (("LSH, 4 rounds", ours[-1]), ("full", exact)):
 # | your text | take | because |
 # | --- | --- | --- |
 # | up to about the crossing that you measured above | full attention | as fast or faster, and it misses nothing |
-# | longer, but what matters stands nearby | local attention | a window needs no hash (the paper alternates both) |
+# | longer, but what matters stands nearby | local attention | a window needs no hash (the authors' configurations mix both) |
 # | longer, and what matters may stand anywhere | LSH attention | cost nearly in proportion to the length; training can turn what belongs together the same way |
 # | any length, out of memory because of depth | reversible layers or checkpointing | attention is not the problem ([lesson 07](07_reversible.ipynb)) |
 # | any length, and a wrong answer where one key was missed is not acceptable | full attention | a miss cannot be excluded ([lesson 09](09_train_duplicate.ipynb)) |

@@ -25,7 +25,8 @@ def sample(
     Logits are divided by `temperature`; 0 takes the most likely token. `top_k` keeps that many of
     the most likely tokens, `top_p` the fewest that together have that probability. Draws come from
     `generator`, or from the global one. Each token costs a full forward: what is sampled is exactly
-    the model. It samples in evaluation mode and leaves the model's mode as it was.
+    the model. It samples in evaluation mode and leaves the model's mode as it was. Every row is
+    read where the model is, and returned where the prompt is.
 
     Raises ValueError when the result would be longer than `max_length`.
     """
@@ -33,7 +34,7 @@ def sample(
     tokens = prompt
     with evaluating(model):
         for _ in range(n_tokens):
-            logits = model(tokens)[:, -1].float()
+            logits = model(tokens.to(model.head.weight.device))[:, -1].float()
             chosen = _choose(logits, temperature, top_k, top_p, generator)
             tokens = torch.cat([tokens, chosen.to(tokens)], dim=1)
     return tokens

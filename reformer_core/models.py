@@ -143,8 +143,11 @@ class ReformerLM(nn.Module):
         """Run the model once and keep what every layer's attention saw.
 
         Train or eval as the model stands, with the rotations that the next pass would use. Neither
-        their step nor the random state moves on: looking changes nothing.
+        their step nor the random state moves on: looking changes nothing. The tokens are taken to
+        where the model is: `train` may have left it on a GPU.
         """
+        device = self.head.weight.device
+        tokens, padding = tokens.to(device), None if padding is None else padding.to(device)
         with torch.random.fork_rng(_cuda_of(tokens), enabled=self.training):
             *layers, hidden = self._layer_by_layer(tokens, self._context(tokens, padding))
             return Trace(logits=self._logits(hidden), layers=tuple(layers))

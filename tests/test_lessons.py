@@ -7,6 +7,7 @@ imports in scope.
 
 import ast
 import importlib
+import os
 import pkgutil
 import re
 import subprocess
@@ -160,6 +161,22 @@ def test_a_stated_time_changes_only_when_it_is_far_off(tmp_path):
         run_lessons.state_time(lesson, seconds)
         assert lesson.read_text() == f"*Runs in about {stated} on two cores.*"
         assert lesson.with_suffix(".ipynb").read_text() == lesson.read_text()
+
+
+def test_a_lesson_that_takes_too_much_memory_is_refused():
+    assert run_lessons.peak_of(os.getpid()) > 1e7
+    run_lessons.refuse_too_large(TOUR, int(2.9e9))
+    with pytest.raises(SystemExit, match=r"00_tour.py took 3.10 GB .* more than the 3 that"):
+        run_lessons.refuse_too_large(TOUR, int(3.1e9))
+
+
+def test_the_peak_of_a_kernel_is_seen_and_the_notebook_is_as_without_looking(tmp_path):
+    cells = [nbformat.v4.new_code_cell(code) for code in ("x = b'x' * 300_000_000", "del x; 6 * 7")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    execute = run_lessons.Measured(kernel_name="python3", record_timing=False)
+    execute.preprocess(notebook, {"metadata": {"path": str(tmp_path)}})
+    assert execute.peak > 3e8
+    assert [cell.execution_count for cell in notebook.cells] == [1, 2]
 
 
 # -------------------------------------------------------------------------- exercises

@@ -93,7 +93,8 @@ def test_the_source_and_the_notebook_say_the_same(lesson):
         text=True,
         check=True,
     )
-    assert result.stdout == lesson.read_text()
+    how = f"the notebook is not that of its source: run `make notebooks LESSON={lesson.stem[:2]}`"
+    assert result.stdout == lesson.read_text(), how
 
 
 @lessons

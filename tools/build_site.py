@@ -46,9 +46,9 @@ class Lesson:
 
     @property
     def summary(self) -> str:
-        """Return the first paragraph."""
+        """Return the first paragraph that is neither the title nor the link to Colab."""
         paragraphs = self.notebook.cells[0].source.split("\n\n")
-        return next(text for text in paragraphs if not text.startswith("#"))
+        return next(text for text in paragraphs if not text.startswith(("#", "[Open in Colab]")))
 
 
 def main(folder: str) -> None:
@@ -146,8 +146,9 @@ def index_page(lessons: list[Lesson], site: Path) -> str:
         )
     body = (
         "<main><h1>The Reformer, by moving it</h1><p>Lessons with pictures that move, also without "
-        "Python. To run them, see the project's README. The code's <a href=\"api/index.html\">"
-        "reference</a> is made from its docstrings.</p>"
+        "Python. To run them, see the project's README. Beside them: the "
+        '<a href="glossary.html">glossary</a>, a page <a href="teaching.html">for teachers</a>, '
+        'and the code\'s <a href="api/index.html">reference</a>, made from its docstrings.</p>'
         f"<div class=cards>{''.join(cards)}</div></main>"
     )
     return page("The Reformer, by moving it", body)

@@ -1,5 +1,7 @@
 """Make lessons anew from their sources: head, outputs, and the run time that they state.
 
+A lesson whose kernel needs more memory than the course promises is refused.
+
     python tools/run_lessons.py             every lesson
     python tools/run_lessons.py 02 05       those whose names begin so
 
@@ -23,6 +25,8 @@ TOUR = NOTEBOOKS / "00_tour.py"
 RUN_TIME = re.compile(r"\*Runs in about (?P<time>\d+ s|\d+ minutes?) on two cores\.\*")
 _COLAB = re.compile(r"^\[Open in Colab\]\([^)]*\)$", re.MULTILINE)
 _SETUP = re.compile(r'^# %% tags=\["setup"\]\n.*?(?=^# %%)', re.MULTILINE | re.DOTALL)
+LARGEST = 3e9  # bytes: every lesson runs on a machine with 3 GB to spare
+_PEAK = re.compile(r"^VmHWM:\s+(\d+) kB$", re.MULTILINE)
 _TOLERANCE = 1.6  # a stated time within this factor of the measured one stays as it is
 
 
@@ -34,9 +38,11 @@ def main(*beginnings: str) -> None:
         raise SystemExit(f"a lesson's name must begin with {' or '.join(beginnings)}; of {names}")
     for source in chosen:
         source.write_text(with_head(source.read_text(encoding="utf-8"), source), encoding="utf-8")
-        seconds = run(source)
+        seconds, peak = run(source)
         state_time(source, seconds)
-        print(f"{source.stem}: {seconds:.0f} s, {source.with_suffix('.ipynb').stat().st_size:,} B")
+        size = source.with_suffix(".ipynb").stat().st_size
+        print(f"{source.stem}: {seconds:.0f} s, {size:,} B, kernel's peak {peak / 1e9:.2f} GB")
+        refuse_too_large(source, peak)
 
 
 def sources() -> list[Path]:
@@ -72,13 +78,42 @@ def with_head(text: str, source: Path) -> str:
     return _SETUP.sub(lambda _: set_up_cell(), text, count=1)
 
 
-def run(source: Path) -> float:
-    """Make a lesson's notebook from its source, execute it, and return the seconds it took."""
+class Measured(ExecutePreprocessor):
+    """Executes a notebook, and looks after each cell at the most memory its kernel has had."""
+
+    peak = 0
+
+    def preprocess_cell(self, cell, resources, index):
+        """Execute one cell."""
+        result = super().preprocess_cell(cell, resources, index)
+        self.peak = max(self.peak, peak_of(self.km.provisioner.pid))
+        return result
+
+
+def peak_of(pid: int) -> int:
+    """Return the most memory in bytes that a process has had; 0 where the system does not say."""
+    status = Path(f"/proc/{pid}/status")
+    found = _PEAK.search(status.read_text()) if status.exists() else None
+    return int(found[1]) * 1024 if found else 0
+
+
+def refuse_too_large(source: Path, peak: int) -> None:
+    """Stop where a lesson needs more memory than was promised."""
+    if peak > LARGEST:
+        raise SystemExit(
+            f"{source.name} took {peak / 1e9:.2f} GB of memory, more than the {LARGEST / 1e9:.0f} "
+            f"that the course may take: make the lengths, depths or batches in it smaller, then "
+            f"run `make notebooks LESSON={source.stem[:2]}` again"
+        )
+
+
+def run(source: Path) -> tuple[float, int]:
+    """Make a lesson's notebook from its source and execute it; return seconds and peak bytes."""
     target = source.with_suffix(".ipynb")
     convert = ["jupytext", "--quiet", "--to", "ipynb", "--update", str(source)]
     subprocess.run([sys.executable, "-m", *convert], check=True, cwd=ROOT)
     notebook = nbformat.read(target, as_version=nbformat.NO_CONVERT)
-    execute = ExecutePreprocessor(
+    execute = Measured(
         timeout=None, store_widget_state=False, record_timing=False, kernel_name="python3"
     )
     start = time.perf_counter()
@@ -90,7 +125,7 @@ def run(source: Path) -> float:
             f"`make notebooks LESSON={source.stem[:2]}` again"
         ) from None
     nbformat.write(notebook, target)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, execute.peak
 
 
 def state_time(source: Path, seconds: float) -> None:

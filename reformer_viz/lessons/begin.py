@@ -1,5 +1,6 @@
 """What a reader is told instead of a traceback, where the way out is known."""
 
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,8 +28,9 @@ def advice(error: BaseException) -> str | None:
     said = str(error)
     if type(error) is NameError and getattr(error, "name", None):
         return (
-            f"'{error.name}' is not there yet: this cell needs the ones above it. Choose Run, then "
-            f"'Run All Above Selected Cell' (in Colab: Runtime, then 'Run before')."
+            f"'{error.name}' is not there yet{_place_of(error)}: this cell needs the ones above "
+            f"it, or is its name misspelt? Choose Run, then 'Run All Above Selected Cell' (in "
+            f"Colab: Runtime, then 'Run before')."
         )
     if isinstance(error, MemoryError) or _says(said, _NO_ROOM):
         return (
@@ -42,6 +44,17 @@ def advice(error: BaseException) -> str | None:
             "`TextBytes()` reads what Python carries, `TextBytes.from_file(path)` a file of yours."
         )
     return None
+
+
+def _place_of(error: BaseException) -> str:
+    """Say in which line of which function an error arose, and how that line reads."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    last = frames[-1]
+    function = "" if last.name.startswith("<") else f" of {last.name}"
+    line = f", `{last.line}`" if last.line else ""
+    return f" (line {last.lineno}{function}{line})"
 
 
 def _says(said: str, words: Sequence[str]) -> bool:

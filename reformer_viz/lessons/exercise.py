@@ -38,6 +38,11 @@ class Mistake:
     """Of the same kind as the right one: a function, or a value."""
     hint: str
     """One or two sentences: what went wrong, without the solution."""
+    shows: Callable[..., bool] | None = None
+    """Whether `(got, expected, *case)` shows this mistake, where one mistake has many answers.
+
+    Without it an answer shows the mistake that gives the same. It is asked of cases that differ.
+    """
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,9 +93,19 @@ class Exercise:
         for mistake in self.mistakes:
             cases = list(self.cases())[: len(got)]
             with suppress(Exception):  # a mistake may stop where the answer did not
-                if self._agree(got, [self._run(mistake.answer, case) for case in cases]):
+                if self._shows(mistake, got, expected, cases):
                     return mistake.hint
         return ""
+
+    def _shows(self, mistake: Mistake, got: list, expected: list, cases: list[tuple]) -> bool:
+        """Say whether a mistake explains every answer that is wrong."""
+        if mistake.shows is None:
+            return self._agree(got, [self._run(mistake.answer, case) for case in cases])
+        return all(
+            mistake.shows(a, b, *case)
+            for a, b, case in zip(got, expected, cases, strict=False)
+            if not same(a, b, self.tolerance)
+        )
 
     def _agree(self, some: list, others: list) -> bool:
         """Say whether answers agree, as far as there are any of both."""

@@ -191,9 +191,10 @@ class SpeedMeasurement:
             mine, theirs = self.step.fastest[row, place], self.step.fastest[full, place]
             slower = np.flatnonzero(np.isfinite(mine) & np.isfinite(theirs) & (mine >= theirs))
             start = slower[-1] + 1 if slower.size else 0
+            said = f"With {in_rounds(self.n_hashes[place])} it is"
             if _last_of_both(mine[start:], theirs[start:]):
-                return f"It is faster than full attention from {self.lengths[start]:,} tokens on."
-            return "It is not faster than full attention at any of these lengths."
+                return f"{said} faster than full attention from {self.lengths[start]:,} tokens on."
+            return f"{said} not faster than full attention at any of these lengths."
         return ""
 
     def _growth(self, place: int) -> str:
@@ -208,7 +209,8 @@ class SpeedMeasurement:
         if not said:
             return f"Too few lengths from {start:,} on were measured to say how time grows."
         return (
-            f"From {start:,} to {self.lengths[-1]:,} tokens time grows with a power of the length: "
+            f"From {start:,} to {self.lengths[-1]:,} tokens, with "
+            f"{in_rounds(self.n_hashes[place])}, time grows with a power of the length: "
             f"{', '.join(said)}."
         )
 

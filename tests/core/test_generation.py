@@ -204,6 +204,18 @@ def test_a_model_that_looks_both_ways_cannot_be_sampled():
         sample(build(causal=False), prompt(), 3)
 
 
+def test_rows_are_read_where_the_model_is_and_returned_where_the_prompt_is(monkeypatch):
+    model, read = build().to("meta"), []
+
+    def forward(tokens):
+        read.append(tokens.device.type)
+        return torch.zeros(*tokens.shape, VOCAB)
+
+    monkeypatch.setattr(model, "forward", forward)
+    assert sample(model, prompt(), 2).device.type == "cpu"
+    assert read == ["meta", "meta"]
+
+
 @pytest.mark.gpu
 def test_cuda_samples_greedily_as_the_cpu_does():
     model = build().double()
@@ -211,5 +223,6 @@ def test_cuda_samples_greedily_as_the_cpu_does():
     there = sample(model.cuda(), prompt().cuda(), 10, temperature=0)
     assert there.is_cuda
     assert torch.equal(there.cpu(), expected)
+    assert torch.equal(sample(model, prompt(), 10, temperature=0), expected)
     drawn = sample(model, prompt().cuda(), 10, generator=seeded(1))
     assert torch.equal(drawn, sample(model, prompt().cuda(), 10, generator=seeded(1)))

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from reformer_core.attention import dense_lsh_attention
 from reformer_core.config import ReformerConfig
-from reformer_core.models import ReformerLM
+from reformer_core.models import ReformerLM, Trace
 from tests import oracles
 from tests.core.counting import LiveBytes, Worst, saved_bytes, without_shape_checker
 
@@ -755,6 +755,19 @@ def test_weights_that_leave_nothing_to_predict_are_refused():
 # ---------------------------------------------------------------- other devices
 
 
+def test_a_trace_takes_tokens_and_padding_to_where_the_model_is(monkeypatch):
+    model, taken = build().to("meta"), []
+
+    def look(*batch):
+        taken.extend(batch)
+        return Trace(logits=torch.zeros(2, 17, 1), layers=())
+
+    monkeypatch.setattr(model, "_trace", look)
+    model.trace(some_tokens(), padded_at_the_end())
+    model.trace(some_tokens())
+    assert [None if it is None else it.device.type for it in taken] == ["meta"] * 3 + [None]
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_cuda_does_as_the_cpu_does(pattern):
@@ -766,5 +779,6 @@ def test_cuda_does_as_the_cpu_does(pattern):
     worst = Worst("cuda", 1e-9)
     for got, expected in zip([loss, *gradients_of(there, loss)], truth, strict=True):
         worst.check(got.cpu(), expected)
-    trace = there.trace(some_tokens().cuda())
-    assert trace.logits.is_cuda
+    for tokens in (some_tokens(), some_tokens().cuda()):
+        trace = there.trace(tokens, padded_at_the_end())
+        assert trace.logits.is_cuda

@@ -191,8 +191,15 @@ def notebook():
 def test_a_cell_before_its_time_names_what_is_missing_and_stops_run_all(notebook):
     worked, said = notebook("model.trace(1)")
     assert not worked
-    assert said.startswith("'model' is not there yet: this cell needs the ones above it.")
+    assert said.startswith("'model' is not there yet (line 1, `model.trace(1)`): this cell needs")
     assert "Traceback" not in said
+
+
+def test_a_misspelt_name_is_asked_about_with_its_line(notebook):
+    worked, said = notebook("def greet():\n    a = 1\n    pritn(a)\n\ngreet()")
+    assert not worked
+    assert "'pritn' is not there yet (line 3 of greet, `pritn(a)`)" in said
+    assert "or is its name misspelt?" in said
 
 
 @pytest.mark.parametrize(

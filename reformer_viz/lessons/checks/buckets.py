@@ -31,6 +31,20 @@ def _plan(buckets: Tensor, chunk_length: int = CHUNK):
 
 # ---------------------------------------------------------------------------------- sorting
 
+
+def _in_any_order(buckets: Tensor) -> Tensor:
+    """Sort by bucket, ties in some other order than that of reading."""
+    ties = torch.rand(len(buckets), generator=torch.Generator().manual_seed(0))
+    return (buckets + ties).argsort()
+
+
+def _only_ties_differ(got: Tensor, expected: Tensor, buckets: Tensor) -> bool:
+    """Say whether the buckets ascend as they should, and only positions within them differ."""
+    return bool((got.sort().values == expected.sort().values).all()) and bool(
+        (buckets[got] == buckets[expected]).all()
+    )
+
+
 # Arguments: the buckets of one round, "length".
 sorted_positions = Exercise(
     right=lambda buckets: _plan(buckets).order[0, 0, 0].long(),
@@ -52,6 +66,12 @@ sorted_positions = Exercise(
         Mistake(
             lambda buckets: (len(buckets) * -buckets + torch.arange(len(buckets))).argsort(),
             "the last bucket comes first",
+        ),
+        Mistake(
+            _in_any_order,
+            "the buckets ascend, but within one the positions are mixed: plain `argsort` may put "
+            "ties in any order, and reading order has to be asked for",
+            shows=_only_ties_differ,
         ),
     ],
     insight="bucket-mates stand next to each other now, the earlier ones first",

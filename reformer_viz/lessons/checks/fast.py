@@ -93,7 +93,7 @@ full_step_flops = Exercise(
 
 crossover_length = Exercise(
     right=lambda pairs_per_query, price: math.ceil(2 * price * pairs_per_query + 1),
-    cases=lambda: [(50, 1), (100, 4), (200, 2.5)],
+    cases=lambda: [(50, 1), (100, 4), (200, 2.5), (33.3, 1.7)],
     mistakes=[
         Mistake(
             lambda pairs_per_query, price: math.ceil(price * pairs_per_query + 1),
@@ -110,6 +110,15 @@ crossover_length = Exercise(
         Mistake(
             lambda pairs_per_query, price: math.ceil(2 * price * pairs_per_query),
             "nearly: among `length` tokens a query has (length - 1) / 2 earlier ones on average",
+        ),
+        Mistake(
+            lambda pairs_per_query, price: math.floor(2 * price * pairs_per_query + 1),
+            "rounded down: at that length LSH attention is still a little dearer",
+        ),
+        Mistake(
+            lambda pairs_per_query, price: 2 * price * pairs_per_query + 1,
+            "that is where both cost the same, which may lie between two lengths: a length is a "
+            "whole number of tokens",
         ),
     ],
     insight="LSH attention's pairs per query do not grow with the length; full attention's do",
