@@ -25,7 +25,8 @@
 # - measure what share of full attention's weight a choice of pairs finds;
 # - say for which vectors no choice of few pairs can be right.
 #
-# Needs: [the tour](00_tour.ipynb), and that you have met queries, keys and values before.
+# Needs: [the tour](00_tour.ipynb), and that you have met queries, keys and values before. Words:
+# [glossary](../docs/glossary.md).
 #
 # *Runs in about 10 s on two cores.*
 #
@@ -149,7 +150,8 @@ plot_attention_memory(memory)
 # double at first, and then grow more slowly: its scores exist in blocks of a limited size, so that in the
 # end only what goes in and comes out is left to grow, and that is proportional to the length. The dotted
 # lines are the terms of the paper's Table 1, to which nothing is fitted ($b$ texts, $n_h$ heads, $l$
-# tokens, $n_r$ rounds, and $c = (4l/n_c)^2$ with $n_c$ chunks: so it is printed, and far more than is needed).
+# tokens, $n_r$ rounds, and $c = (4l/n_c)^2$ with $n_c$ chunks: so it is printed, and far more than is needed; no other
+# lesson uses these letters).
 #
 # To the left full attention needs *less*. Short texts have no reason for anything else.
 #
@@ -305,8 +307,9 @@ explorer.controls["noise"].value = 0.0
 # %% [markdown]
 # What you see: as long as equal words point the same way, the hash finds a much larger share of the weight
 # than of the pairs. When they do not, the two shares are nearly alike: it has nothing to go by, and might as
-# well have chosen by lot. The last number says what it costs: for sixteen tokens four rounds compute *more*
-# scores than full attention. Hashing is for long texts.
+# well have chosen by lot. The last number says what it costs: scores are computed in *tiles*, blocks of queries and
+# keys, and what of a tile is not visible is thrown away ([lesson 11](11_fast.ipynb)). For sixteen tokens four rounds
+# compute *more* scores than full attention. Hashing is for long texts.
 #
 # ## What surprised us
 #
@@ -318,7 +321,8 @@ explorer.controls["noise"].value = 0.0
 # - **Table 1 prints the same memory for full attention and for memory-efficient attention.** The text
 #   beside it says that the second is proportional to the length. Believe the text.
 # - **A model may not need its attention at all.** Somebody set all LSH layers of a published checkpoint to
-#   zero, and the predictions hardly got worse. Measure what attention contributes before making it fast.
+#   zero, on short texts, where that library does not hash at all, and the predictions hardly got worse. Measure
+#   what attention contributes before making it fast.
 # - **Pictures of attention are quadratic, too.** A popular viewer of attention weights fails to load from 512
 #   tokens on. The pictures of this course are drawn from the plan, and count pairs in cells where there are
 #   too many.

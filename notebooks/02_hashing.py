@@ -14,8 +14,8 @@
 # The keys that matter are those that point where the query points. To find them without comparing every
 # key to every query, the Reformer gives each vector a number, its **bucket**, such that vectors which point
 # the same way often get the same number. Such a function is a *locality-sensitive hash* (LSH). This lesson
-# looks at the one that the paper uses: what it sees of a vector, why neighbours collide, how often, and how
-# unequal the buckets become.
+# looks at the one that the paper uses, *angular LSH*: what it sees of a vector, why neighbours collide, how often,
+# and how unequal the buckets become.
 #
 # After this lesson you can
 # - hash vectors by hand, and say which of their properties the hash cannot see;
@@ -58,7 +58,7 @@ lessons.begin()
 #
 # $$h(x) = \operatorname{argmax}\,[\,xR;\; -xR\,]$$
 #
-# With $b/2$ directions there are $b$ buckets: $b$ is always even. The random matrix is called a *rotation*,
+# With $n_b/2$ directions there are $n_b$ buckets: $n_b$ is always even. The random matrix is called a *rotation*,
 # although nothing keeps it from stretching as well. Here are the course's sixteen tokens in one round of
 # eight buckets, by the package, and by the formula:
 
@@ -103,7 +103,15 @@ for angle in (90, 180):
     sphere.controls["angle"].value = angle
     print(sphere, "\n")
 
+sphere.controls["angle"].value = 30
+sphere.controls["n_buckets"].value = 16
+print(sphere)
+
 # %% [markdown]
+# *What you see:* at 180 degrees the probability is zero, and nowhere before: at 90 degrees a pair still meets
+# by chance. More buckets cut the sphere into smaller regions, so neighbours meet less often, in one round as in
+# four.
+#
 # A vector and its opposite never share a bucket: if $x$ follows a direction most, $-x$ follows the opposite
 # of it most. That is what $-R$ is for. Without it half of the buckets would be missing, and directions that
 # no column is near to would be thrown together. The hash cannot see a vector's *length*, since a factor
@@ -120,8 +128,8 @@ print("the other way, another bucket for all:", bool((opposite != buckets).all()
 #
 # It depends on their angle alone, not on how many numbers a vector has: the products of the two with a random
 # direction are two normal numbers, correlated by the cosine of the angle. With two buckets the
-# probability is $1 - \theta/180°$. With more it falls off faster, and at a right angle it is $1/b$, no more
-# than chance. Below, points are counted on random pairs, lines are theory:
+# probability is $1 - \theta/180°$, with $\theta$ the angle. With more it falls off faster, and at a right angle it
+# is $1/n_b$, no more than chance. Below, points are counted on random pairs, lines are theory:
 
 # %%
 from reformer_viz import collision_probability, measure_collisions, plot_collisions
@@ -147,7 +155,8 @@ for angle in (10, 30, 60, 90, 150):
 #
 # A text of 64 thousand tokens in chunks of 64 wants two thousand buckets, so a thousand directions for every
 # token, head and round. **Factored buckets** are cheaper: split the directions into two parts, choose in each,
-# and number the combinations. The sum of the directions' counts is what costs, the product is what one gets.
+# and number the combinations. The sum of the directions' counts is what costs, the product of the bucket counts
+# is what one gets.
 
 # %%
 for n_buckets in (2048, (32, 64)):
@@ -162,11 +171,15 @@ for n_buckets in (2048, (32, 64)):
     )
 
 # %% [markdown]
+# *What you see:* the factored count does with 48 directions instead of 1,024. The price is that two choices must
+# agree, so that a near pair meets less often than in as many plain buckets.
+#
 # ## 5. Buckets are not equally long
 #
 # Random directions are not spread evenly, and neither are vectors. Some buckets stay empty, others are long; a
 # long one will be cut into several chunks and lose pairs (next lesson). Left, how many tokens the buckets
-# hold; right, what the long ones lose.
+# hold; in the middle, the longest ones with their pairs, seen and lost; right, for every bucket, which share
+# of its pairs is lost.
 
 # %%
 from reformer_core import plan_chunks
@@ -180,32 +193,43 @@ print(load.describe())
 plot_bucket_load(load)
 
 # %% [markdown]
+# *What you see:* bucket sizes lie far to both sides of the even share. Up to the dotted line a bucket fits into
+# the window whatever the borders do, and loses nothing; from there on, the longer a bucket, the larger the
+# share that it loses.
+#
 # ## 6. Bring your own
 #
 # Nothing else in the Reformer knows how buckets came about, so you may replace the hash by any function from
 # vectors to whole numbers. A common one in two lines: the signs along three axes, eight octants.
 #
-# > **Predict, then move.** Are its regions equally large? And what can a second round add to it?
+# > **Predict, then move.** Are its regions equally large? Which of the two hashes divides a pair at 30 degrees
+# > more often, this one or eight buckets of random directions? And what can a second round add to it?
 
 
 # %%
 def octant(vectors):
     """Number the eight octants by the signs of a vector's first three numbers."""
-    return ((vectors[..., :3] > 0) * torch.tensor([1, 2, 4])).sum(-1)
+    signs = vectors[..., :3] > 0
+    return (signs * torch.tensor([1, 2, 4])[: signs.shape[-1]]).sum(-1)
 
 
 mine = explore_geometry(hash=octant, angle=30)
+mine
+
+# %%
+mine.controls["angle"].value = 90
 print(mine)
-mine.figure
 
 # %% [markdown]
-# *What you see:* regions again, but always the same ones. A pair that a border divides is lost for good; there
-# is no second round that could find it. Randomness is what lets rounds help each other.
+# *What you see:* regions of equal size, and always the same ones. At 30 degrees a pair meets less often than
+# with random directions (section 2), and at a right angle never, for no octant is wider. But a pair that a border
+# divides is lost for good: no second round could find it. Randomness is what lets rounds help each other.
 #
 # ## What surprised us
 #
 # - **Shared rotations.** One library draws one set of directions for all heads and all texts of a batch. Then
-#   a pair that is unlucky in one head is unlucky in all. Here every head and round has its own.
+#   the borders lie in the same places for every head, and their misses are not independent. Here every head and
+#   round has its own; the texts of a batch share them.
 # - **A number per round, not per sequence.** Other implementations add `round * n_buckets` to the bucket to
 #   sort all rounds at once. In the authors' code the keys of this sort are 32-bit numbers, and for a long text
 #   they wrap around. Here buckets are numbered from 0 in each round.
@@ -441,9 +465,9 @@ check.rounds_needed(answer)
 #
 # </details>
 #
-# <details><summary>How likely do two vectors at a right angle share one of b buckets?</summary>
+# <details><summary>How likely do two vectors at a right angle share one of $n_b$ buckets?</summary>
 #
-# With probability 1/b: knowing one says nothing about the other.
+# With probability $1/n_b$: knowing one says nothing about the other.
 #
 # </details>
 #

@@ -116,15 +116,16 @@ steps
 
 # %%
 for chunk_length in (4, 8, 16):
-    steps.controls["chunk_length"].value = chunk_length
+    steps.place = {"chunk_length": chunk_length}
     print(steps, "\n")
 
 # %% [markdown]
-# *What you see:* with one chunk of sixteen nothing is lost. Shorter chunks cost less and lose pairs of long
-# buckets. Doubling a chunk never hides a pair, but other lengths can: a token looks back to the beginning of
-# its own chunk and one chunk more, so slot 11 reaches 7 slots back with chunks of 4, and only 6 with chunks
-# of 5. The chunk rule has another price, which lesson 05 looks at: where the borders fall depends on all
-# tokens, later ones too.
+# *What you see:* a token sees nobody exactly when it is the first of its bucket. Every other one has a mate in
+# the slot just before its own, and that is in the window. With one chunk of sixteen nothing is lost. Shorter
+# chunks cost less and lose pairs of long buckets. Doubling a chunk never hides a pair, but other lengths can: a
+# token looks back to the beginning of its own chunk and one chunk more, so slot 11 reaches 7 slots back with
+# chunks of 4, and only 6 with chunks of 5. The chunk rule has another price, which lesson 05 looks at: where the
+# borders fall depends on all tokens, later ones too.
 #
 # ## 3. Two numbers a token: the plan
 #
@@ -221,13 +222,40 @@ print(many)
 # *What you see:* twice as many buckets make the band emptier, not narrower. Its width is that of the window,
 # which the chunks decide: longer chunks widen it.
 #
+# ## 7. What long buckets lose
+#
+# A bucket that is longer than the window loses pairs, in every round. Count them before you trust a plan: left, how
+# many tokens the buckets hold; in the middle, the longest buckets with their pairs, seen and lost; right, which
+# share of its pairs each bucket loses.
+#
+# > **Predict, then move.** 1,024 tokens in 16 buckets, with chunks of 16: what lowers the *share* of pairs that is
+# > lost most, four times the rounds, twice the buckets, or chunks of twice the length?
+
+# %%
+from reformer_viz import explore_bucket_load
+
+load = explore_bucket_load(n_tokens=1024, n_buckets=16, n_hashes=2, chunk_length=16)
+load
+
+# %%
+for control, value in (("n_hashes", 8), ("n_buckets", 32), ("chunk_length", 32)):
+    before = load.controls[control].value
+    load.controls[control].value = value
+    print(f"{control} {value}: {load}\n")
+    load.controls[control].value = before
+
+# %% [markdown]
+# *What you see:* longer chunks help most. More rounds hash again, into buckets about as long, and each of them loses
+# about the same share. Twice as many buckets do little here, since the made-up text has few letters: tokens of one
+# letter stay together, however finely the directions are cut. (Turn *noise* up, and more buckets do help.)
+#
 # ## What surprised us
 #
 # - **Look-back that wraps.** In both well-known implementations the first chunk looks back at the last one, and
-#   all rounds lie end to end, so that a round's first chunk looks into the round before. Causal masks hide
-#   most of it. Here the first chunk looks at itself only.
+#   all rounds lie end to end, so that a round's first chunk looks into the round before. Here the first chunk
+#   looks at itself only.
 # - **A bucket longer than the window loses pairs, silently.** The paper assumes that this is rare; with two buckets
-#   or repetitive text it is not. Here a plan can say how many (lesson 02's picture of bucket load).
+#   or repetitive text it is not. Here a plan can say how many (section 7).
 # - **Self last, by a number.** Implementations subtract 100,000 from a token's score with itself. In float32 such a
 #   score has few digits left, and shares of rounds that use it come out wrong. Here it is decided by logic.
 # - **The sort must be stable**, and where one library's sort was not, it added the position to the key. Forget

@@ -18,11 +18,12 @@
 #
 # After this lesson you can
 # - predict how many of its near neighbours a token finds with n rounds, and check it by counting;
-# - merge what several rounds computed apart into one softmax, and say why a pair must count once;
+# - say what a pair weighs that several rounds show, counted once and counted as often as seen;
 # - compare more rounds with longer chunks at equal cost, on vectors like yours;
 # - recognise the two ways to lose a pair, and say which of them more rounds cure.
 #
-# Needs: [hashing](02_hashing.ipynb) and [from buckets to attention](03_buckets_to_attention.ipynb).
+# Needs: [hashing](02_hashing.ipynb) and [from buckets to attention](03_buckets_to_attention.ipynb). Words:
+# [glossary](../docs/glossary.md).
 #
 # Paper: Sec. 2, "Multi-round LSH attention" (Eq. 6), and the appendix of the same name (Eq. 11-16).
 #
@@ -63,14 +64,14 @@ from reformer_core import draw_rotations, hash_vectors, plan_chunks
 from reformer_viz.lessons import WORDS, sixteen_tokens
 
 qk = sixteen_tokens(noise=0.5)
-generator = torch.Generator().manual_seed(1)
-rotations = draw_rotations(n_hashes=4, n_heads=1, d_head=8, n_buckets=4, generator=generator)
+dice = torch.Generator().manual_seed(1)
+rotations = draw_rotations(n_hashes=4, n_heads=1, d_head=8, n_buckets=4, generator=dice)
 plan = plan_chunks(hash_vectors(qk, rotations), n_buckets=4, chunk_length=4, causal=True)
 
 twins = [(i, WORDS.index(WORDS[i])) for i in range(16) if WORDS[i] in WORDS[:i]]
-visible = plan.visible()[0, 0]  # rounds, queries, keys
+sees = plan.visible()[0, 0]  # rounds, queries, keys
 for i, j in twins:
-    rounds = [r for r in range(4) if visible[r, i, j]]
+    rounds = [r for r in range(4) if sees[r, i, j]]
     print(f"{WORDS[i]:>3} at {i:2}, twin at {j}: shown by rounds {rounds}")
 
 # %% [markdown]
@@ -81,7 +82,7 @@ for i, j in twins:
 
 # %%
 for n in range(1, 5):
-    found = sum(bool(visible[:n, i, j].any()) for i, j in twins)
+    found = sum(bool(sees[:n, i, j].any()) for i, j in twins)
     print(f"the first {n} rounds together show {found} of {len(twins)} twins")
 
 # %% [markdown]
@@ -107,15 +108,15 @@ from reformer_viz import collision_probability
 pair = qk[:, :, [1, 15]]
 first, last = keys_from(pair)[0, 0]  # the same directions, length 1
 angle = (first @ last).arccos().rad2deg().item()
-p = collision_probability(angle, n_buckets=8)
+chance = collision_probability(angle, n_buckets=8)
 
 heads = pair.expand(1, 2000, 2, 8).contiguous()  # every head draws rotations of its own
-rotations = draw_rotations(8, 2000, 8, n_buckets=8, generator=generator)
-one, other = hash_vectors(heads, rotations)[0].unbind(-1)
+many_draws = draw_rotations(8, 2000, 8, n_buckets=8, generator=torch.Generator().manual_seed(5))
+one, other = hash_vectors(heads, many_draws)[0].unbind(-1)
 print(f"{angle:.0f} degrees apart, 8 buckets")
 for n in (1, 2, 4, 8):
     counted = (one == other)[:, :n].any(1).float().mean()
-    print(f"{n} rounds: theory {1 - (1 - p) ** n:.2f}, counted {counted:.2f}")
+    print(f"{n} rounds: theory {1 - (1 - chance) ** n:.2f}, counted {counted:.2f}")
 
 # %% [markdown]
 # The same for every angle: measured points on the lines of theory.
@@ -158,10 +159,10 @@ unstructured = talk(n_words=512, noise=9.0)  # hardly anything of the word is le
 # %%
 from reformer_viz import measure_recall, plot_recall
 
-rule = {"n_buckets": 32, "chunk_length": 32, "top_k": 4}
+of_32 = {"n_buckets": 32, "chunk_length": 32, "top_k": 4}
 recalls = [
-    measure_recall(structured, label="talk", **rule),
-    measure_recall(unstructured, label="random", **rule),
+    measure_recall(structured, label="talk", **of_32),
+    measure_recall(unstructured, label="random", **of_32),
 ]
 plot_recall(*recalls)
 
@@ -191,6 +192,9 @@ explorer.controls["source"].value = "random"
 print(explorer)
 
 # %% [markdown]
+# *What you see:* shorter chunks leave the circles where they are, for a bucket knows nothing of chunks, and pull the
+# solid line down: the keys are in the bucket and out of reach. With random directions the circles fall as well.
+#
 # ## 4. One softmax over the union
 #
 # Rounds can be computed apart, each with a softmax of its own, and merged afterwards. But then a pair
@@ -209,10 +213,10 @@ print(explorer)
 # %%
 from reformer_core import lsh_attention
 
-values = torch.rand(1, 1, 16, 4, generator=generator)
-visible, times_seen = plan.visible(), plan.times_seen()[:, :, None]
+values = torch.rand(1, 1, 16, 4, generator=torch.Generator().manual_seed(6))
+shown, times_seen = plan.visible(), plan.times_seen()[:, :, None]
 scores = (qk @ keys_from(qk).mT)[:, :, None] - times_seen.clamp(min=1).log()
-scores = scores.masked_fill(~visible, -torch.inf)
+scores = scores.masked_fill(~shown, -torch.inf)
 
 of_round = scores.softmax(-1).nan_to_num(0) @ values[:, :, None]  # 0 where a round shows nobody
 z_of_round = scores.logsumexp(-1, keepdim=True)
@@ -235,7 +239,7 @@ print("pairs seen by", {n: int((times_seen == n).sum()) for n in (1, 2, 3, 4)}, 
 
 # %%
 few = unstructured[:, :, :128]
-their_values = torch.rand(few.shape, generator=generator) * 2 - 1
+their_values = torch.rand(few.shape, generator=torch.Generator().manual_seed(7)) * 2 - 1
 errors = measure_recall(
     few, their_values, max_hashes=256, n_buckets=8, chunk_length=32, top_k=4, label="128 tokens"
 )
@@ -259,16 +263,15 @@ plot_recall(errors)
 from reformer_core import full_attention
 from reformer_viz.measure.collisions import collision_probabilities
 
-generator = torch.Generator().manual_seed(2)
-rotations = draw_rotations(1000, 1, 32, n_buckets=8, generator=generator)
-many = plan_chunks(hash_vectors(few, rotations), n_buckets=8, chunk_length=128, causal=True)
+thousand = draw_rotations(1000, 1, 32, n_buckets=8, generator=torch.Generator().manual_seed(2))
+many = plan_chunks(hash_vectors(few, thousand), n_buckets=8, chunk_length=128, causal=True)
 repeated = lsh_attention(few, their_values, many, count_repeats=True)[0, 0]
 
 cosine = (keys_from(few) @ keys_from(few).mT)[0, 0].clamp(-1, 1)
-p = torch.from_numpy(collision_probabilities(cosine.arccos().rad2deg().numpy(), 8)).float()
-scores = (few @ keys_from(few).mT)[0, 0] + p.log()
-scores = scores.masked_fill(torch.ones(128, 128).triu().bool(), -torch.inf)
-limit = scores[1:].softmax(-1) @ their_values[0, 0]
+of_pairs = torch.from_numpy(collision_probabilities(cosine.arccos().rad2deg().numpy(), 8)).float()
+favoured = (few @ keys_from(few).mT)[0, 0] + of_pairs.log()
+favoured = favoured.masked_fill(torch.ones(128, 128).triu().bool(), -torch.inf)
+limit = favoured[1:].softmax(-1) @ their_values[0, 0]
 full = full_attention(few, their_values, causal=True)[0, 0]
 
 
@@ -302,9 +305,9 @@ def compare(name, vectors):
         rule = {"n_buckets": 1024 // chunk_length, "chunk_length": chunk_length}
         recall = measure_recall(vectors, max_hashes=rounds, top_k=4, **rule)
         drawn = draw_rotations(rounds, 1, 32, rule["n_buckets"], torch.Generator().manual_seed(0))
-        plan = plan_chunks(hash_vectors(vectors, drawn), causal=True, **rule)
+        planned = plan_chunks(hash_vectors(vectors, drawn), causal=True, **rule)
         found, mass = recall.curve("found").mean[-1], recall.curve("mass_found").mean[-1]
-        cost = measure_sparsity(plan).cost
+        cost = measure_sparsity(planned).cost
         print(f"  {rounds:2} x {chunk_length:3}: {cost:4.0%} {found:8.0%} {mass:8.0%}")
 
 
@@ -329,7 +332,7 @@ compare("random", unstructured)
 #
 # - *Different buckets.* Chance, and another round has another chance.
 # - *The same bucket, too far apart in it.* A bucket longer than the window. If many tokens point the
-#   same way, as every *the* does, or as padding would, they share a bucket in **every** round, in the
+#   same way, as every *the* does, or as padding would, they share a bucket in *every* round, in the
 #   same order, and the same pairs are too far apart every time.
 #
 # Let the first word make up three quarters of the text, and hardly differ from one time to the next:
@@ -339,16 +342,16 @@ crowded = structured.clone()
 crowd = torch.rand(512, generator=torch.Generator().manual_seed(3)) < 0.75
 crowded[0, 0, crowd] = crowded[0, 0, 0] + 0.01 * crowded[0, 0, crowd]
 
-recall = measure_recall(crowded, label="crowded", **rule)
-print(recall.describe())
-plot_recall(recall)
+of_crowd = measure_recall(crowded, label="crowded", **of_32)
+print(of_crowd.describe())
+plot_recall(of_crowd)
 
 # %%
 from reformer_viz import measure_bucket_load
 
-drawn = draw_rotations(8, 1, 32, 32, torch.Generator().manual_seed(0))
-plan = plan_chunks(hash_vectors(crowded, drawn), n_buckets=32, chunk_length=32, causal=True)
-print(measure_bucket_load(plan).describe())
+eight = draw_rotations(8, 1, 32, 32, torch.Generator().manual_seed(0))
+in_32 = plan_chunks(hash_vectors(crowded, eight), n_buckets=32, chunk_length=32, causal=True)
+print(measure_bucket_load(in_32).describe())
 
 # %% [markdown]
 # What you see: nearly every top key is in its query's bucket, and the solid line stays far below and soon
@@ -373,50 +376,7 @@ print(measure_bucket_load(plan).describe())
 # %% [markdown]
 # ## Exercises
 #
-# ### 1. The chance of being found
-#
-# *Difficulty ●○○○○, importance ●●●●○, about 5 minutes.*
-#
-# One round puts a pair into one bucket with chance `p`. Return the chance that at least one of `n`
-# independent rounds does.
-#
-# <details><summary>Hint 1</summary>
-#
-# Adding chances counts the cases twice in which two rounds find the pair. Ask for the opposite event.
-#
-# </details>
-#
-# <details><summary>Hint 2</summary>
-#
-# What is the chance that all n rounds miss?
-#
-# </details>
-
-# %% tags=["exercise"]
-from reformer_viz.lessons.checks import rounds as check
-
-
-def chance_found(p, n):
-    """Return the chance that at least one of n rounds finds a pair."""
-    raise NotImplementedError
-
-
-check.chance_found(chance_found)
-
-# %% [markdown] tags=["solution"]
-# <details><summary>Solution</summary>
-#
-# ```python
-# def chance_found(p, n):
-#     return 1 - (1 - p) ** n
-# ```
-#
-# Each round misses with chance 1 - p, and independent chances multiply.
-#
-# </details>
-
-# %% [markdown]
-# ### 2. The share that is seen
+# ### 1. The share that is seen
 #
 # *Difficulty ●●○○○, importance ●●●○○, about 10 minutes.*
 #
@@ -435,8 +395,10 @@ check.chance_found(chance_found)
 #
 # </details>
 
-
 # %% tags=["exercise"]
+from reformer_viz.lessons.checks import rounds as check
+
+
 def share_seen(plan):
     """Return the share of pairs that some round shows, as a float."""
     raise NotImplementedError
@@ -460,91 +422,148 @@ check.share_seen(share_seen)
 # </details>
 
 # %% [markdown]
-# ### 3. Count it once
+# ### 2. Every copy counts
 #
 # *Difficulty ●●●○○, importance ●●●●○, about 15 minutes.*
 #
-# A fused kernel goes from round to round and has no time to count $N_{i,j}$ first. So it lets a pair
-# count in the *first* round that shows it, and skips it later. Given `visible`, True or False in the
-# shape "rounds length length", return the same shape with each pair left in its first round only.
+# What `count_repeats=True` computes. Given `scores`, "length length", and `visible`, True or False in the
+# shape "rounds length length", return the weights of *one* softmax in which a pair weighs as many times as
+# rounds show it. Every query sees somebody. Scores may be large.
 #
 # <details><summary>Hint 1</summary>
 #
-# For every round you need to know whether *any* earlier round has the pair, not just the last one.
+# A pair that three rounds show stands three times in the sum of $\exp(s)$: $3 \exp(s) = \exp(s + ?)$.
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# `visible.cumsum(0)` counts up to and including each round.
+# `visible.sum(0)` counts the rounds, and the logarithm of 0 is minus infinity, which is just what an unseen pair
+# needs.
 #
 # </details>
 
 
 # %% tags=["exercise"]
-def count_once(visible):
-    """Keep every pair in the first round that shows it."""
+def every_copy(scores, visible):
+    """Return the weights, "length length", where each round's copy of a pair counts."""
     raise NotImplementedError
 
 
-check.count_once(count_once)
+check.every_copy(every_copy)
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution</summary>
 #
 # ```python
-# def count_once(visible):
-#     return visible & (visible.cumsum(0) == 1)
+# def every_copy(scores, visible):
+#     return (scores + visible.sum(0).log()).softmax(-1)
 # ```
 #
-# The running count is 1 from the first round that shows the pair until the second: where it is 1 *and*
-# this round shows the pair, this round is the first.
+# With the paper's $-\log N_{i,j}$ in every copy's score the two logarithms cancel, and each pair counts once.
 #
 # </details>
 
 # %% [markdown]
-# ### 4. Merge the rounds
+# ### 3. Lost for good
 #
-# *Difficulty ●●●●○, importance ●●●●●, about 20 minutes.*
+# *Difficulty ●●●○○, importance ●●●●○, about 15 minutes.*
 #
-# Every round has made its own softmax over its own pairs (each pair in one round only). You get
-# `outputs`, "rounds length d", and `log_totals`, "rounds length": the log of the sum of exp(score) in
-# each round. Return what one softmax over all the pairs would have put out, "length d".
+# Section 6, counted. Given a causal plan, how many pairs (a query and an earlier key, in every sequence and
+# head) share a bucket in at least one round, and are shown by none? `plan.buckets` is "batch heads rounds
+# length".
 #
 # <details><summary>Hint 1</summary>
 #
-# A round's output is its weighted sum divided by its total. Undo that division, add up, divide by the
-# sum of all totals.
+# `buckets[..., :, None] == buckets[..., None, :]` says who shares a bucket with whom, in every round.
 #
 # </details>
 #
 # <details><summary>Hint 2</summary>
 #
-# So each round gets a share, exp(log_total) over the sum of those. You know a function that computes
-# exactly this from the logarithms, and does not overflow.
+# Ask `any(2)` of that, keep the earlier keys (`tril(-1)` of a matrix of True), and then those pairs that
+# `plan.times_seen()` counts 0 times.
 #
 # </details>
 
 
 # %% tags=["exercise"]
-def merge_rounds(outputs, log_totals):
-    """Return "length d": one softmax over the pairs of all rounds."""
+def lost_for_good(plan):
+    """Return a whole number of pairs."""
     raise NotImplementedError
 
 
-check.merge_rounds(merge_rounds)
+check.lost_for_good(lost_for_good)
 
 # %% [markdown] tags=["solution"]
 # <details><summary>Solution</summary>
 #
 # ```python
-# def merge_rounds(outputs, log_totals):
-#     share = log_totals.softmax(dim=0)
-#     return (share[..., None] * outputs).sum(0)
+# def lost_for_good(plan):
+#     buckets = plan.buckets
+#     length = buckets.shape[-1]
+#     together = (buckets[..., :, None] == buckets[..., None, :]).any(2)
+#     earlier = torch.ones(length, length, dtype=torch.bool).tril(-1)
+#     return int((together & earlier & (plan.times_seen() == 0)).sum())
 # ```
 #
-# Eq. 14 once more: a softmax over rounds, of log totals that are softmaxes' denominators themselves.
-# The same identity lets any attention be computed in pieces.
+# The hash found these pairs, and the window lost them. Another round with buckets as long is likely to lose them
+# again; longer chunks are not.
+#
+# </details>
+
+# %% [markdown]
+# ### 4. Rounds or chunks?
+#
+# *Difficulty ●●●●○, importance ●●●●○, about 20 minutes.*
+#
+# A round multiplies each token's vector with `n_buckets / 2` directions to hash it, and with the keys of its
+# window, two chunks of them. By the paper's rule `n_buckets = 2 * length / chunk_length`. Return
+# `(chunk_length, n_hashes)`, with a chunk length out of 8, 16, 32, 64, 128, 256, such that a pair at `angle` shares
+# a bucket in some round with a probability of at least `wanted`, with the fewest products a token in all rounds
+# together. (What the window loses is left out.)
+#
+# <details><summary>Hint 1</summary>
+#
+# First, for one chunk length: how many rounds does it need? `collision_probability(angle, n_buckets)` is the
+# chance of one round, and all $n$ rounds miss with $(1 - p)^n$.
+#
+# </details>
+#
+# <details><summary>Hint 2</summary>
+#
+# Then its products: `n_hashes * (n_buckets // 2 + 2 * chunk_length)`. `min` over a list of tuples that begin with
+# the cost does the rest.
+#
+# </details>
+
+
+# %% tags=["exercise"]
+def cheapest(angle, length, wanted):
+    """Return (chunk_length, n_hashes)."""
+    raise NotImplementedError
+
+
+check.cheapest(cheapest)
+
+# %% [markdown] tags=["solution"]
+# <details><summary>Solution</summary>
+#
+# ```python
+# def cheapest(angle, length, wanted):
+#     choices = []
+#     for chunk_length in (8, 16, 32, 64, 128, 256):
+#         n_buckets = 2 * length // chunk_length
+#         p, n_hashes = collision_probability(angle, n_buckets), 1
+#         while 1 - (1 - p) ** n_hashes < wanted:
+#             n_hashes += 1
+#         products = n_hashes * (n_buckets // 2 + 2 * chunk_length)
+#         choices.append((products, chunk_length, n_hashes))
+#     return min(choices)[1:]
+# ```
+#
+# Short chunks need only a few more rounds than long ones, until the directions of their many buckets cost more
+# than the keys. (Factored buckets, lesson 02, save directions and move the best chunk further down.)
 #
 # </details>
 

@@ -24,7 +24,7 @@
 # - say what a leak means for decoding, for perplexity, and for padding.
 #
 # Needs: [from buckets to attention](03_buckets_to_attention.ipynb), and the union of rounds from
-# [how many rounds](04_how_many_rounds.ipynb).
+# [how many rounds](04_how_many_rounds.ipynb). Words: [glossary](../docs/glossary.md).
 #
 # Paper: Sec. 2, "LSH attention" (Eq. 3-5) and "Causal masking for shared-QK attention"; Eq. 16.
 #
@@ -262,7 +262,9 @@ plot_leak(leak)
 # What you see: the same buckets, cut by two rules. Under the chunk rule pairs come and go; under the
 # sliding rule every pair of earlier tokens is seen before and after, or neither.
 #
-# In the explorer, *window* switches between the rules, and *order* shows the pairs as a round sorted them.
+# In the explorer, *window* switches between the rules, and *order* shows the pairs as a round sorted them. (The
+# last number of its sentence is the cost: scores are computed in *tiles*, blocks of queries and keys, of which
+# some entries are not visible and thrown away. [Lesson 11](11_fast.ipynb) counts them.)
 #
 # > **Predict, then move.** Does the sliding window see more pairs than the chunks do, or fewer? (How far
 # > back does a query see that stands first in its chunk, and one that stands last?)
@@ -273,12 +275,19 @@ from reformer_viz import explore_sparsity
 explorer = explore_sparsity(n_tokens=64, n_buckets=4, n_hashes=1, chunk_length=8)
 explorer
 
+# %% [markdown]
+# By code: what asks for new buckets or vectors is a *control* (`explorer.controls`, as in the lessons before). What
+# the page answers for by itself, such as the window, is the reader's *place*, and is set by name:
+
 # %%
 print(explorer)
 explorer.place = {"window": "sliding"}
 print(explorer)
 
 # %% [markdown]
+# *What you see:* the sliding window sees fewer. It shows every query one chunk length back; chunks show the first
+# query of a chunk one chunk length back as well, and the last one nearly two.
+#
 # ## 5. What a leak means
 #
 # *Training and perplexity.* A language model is trained and measured on whole sequences, each token

@@ -23,7 +23,8 @@
 # - tell which patterns a shared head can express, which it cannot, and prove the impossible one;
 # - say how positions, values and a second layer get around it.
 #
-# Needs: [hashing](02_hashing.ipynb) and, for oneself last, [does it peek?](05_does_it_peek.ipynb)
+# Needs: [hashing](02_hashing.ipynb) and, for oneself last, [does it peek?](05_does_it_peek.ipynb) Words:
+# [glossary](../docs/glossary.md).
 #
 # Paper: Sec. 2, "Where do Q, K, V come from?" and "LSH attention"; Sec. 5, "Effect of sharing QK", and
 # Figure 3 (left).

@@ -25,7 +25,7 @@
 # - train a copier of your own, and evaluate it with any number of rounds.
 #
 # Needs: [how many rounds are enough](04_how_many_rounds.ipynb) and
-# [shared query-key](06_shared_qk.ipynb).
+# [shared query-key](06_shared_qk.ipynb). Words: [glossary](../docs/glossary.md).
 #
 # *Runs in about 70 s on two cores.*
 

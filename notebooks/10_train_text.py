@@ -24,7 +24,7 @@
 # - look for the pair of tokens behind a prediction with the microscope.
 #
 # Needs: [can it learn to copy](09_train_duplicate.ipynb) and
-# [how many rounds are enough](04_how_many_rounds.ipynb).
+# [how many rounds are enough](04_how_many_rounds.ipynb). Words: [glossary](../docs/glossary.md).
 #
 # *Runs in about 50 s on two cores.*
 

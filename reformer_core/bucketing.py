@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,11 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 Window = Literal["chunks", "sliding"]
+
+_OF_BUCKETS = torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64
+
+# Slots are counted in int32, and no two lie farther apart: a place and this are a number there.
+_FARTHEST = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,20 +105,19 @@ def plan_chunks(
 
     `padding` is True where a token is padding: it is sorted last, is never seen and sees nobody.
     Any length is right, also one shorter than a chunk; the last chunk may be short.
+
+    Raises ValueError when the rule contradicts itself, or the buckets or the padding do not keep
+    it. That no bucket is outside `n_buckets` is looked at on a processor alone.
     """
     check_rule(chunk_length, causal, chunks_before, chunks_after, window)
-    batch, _, _, length = buckets.shape
-    if length == 0:
-        raise ValueError("buckets must have at least one position, got length 0: give a token")
-    if padding is not None and padding.shape != (batch, length):
-        raise ValueError(
-            f"padding must be (batch, length) = {(batch, length)} like the buckets, "
-            f"got {tuple(padding.shape)}"
-        )
-    if n_buckets is None:
-        n_buckets = int(buckets.max()) + 1
-    elif not isinstance(n_buckets, int):
-        n_buckets = math.prod(n_buckets)
+    _check_buckets(buckets)
+    if padding is not None:
+        check_padding(padding, buckets.shape[0], buckets.shape[-1], buckets.device)
+    n_buckets = _counted(buckets, n_buckets, padding)
+    chunk_length, chunks_before, chunks_after = map(
+        int, (chunk_length, chunks_before, chunks_after)
+    )
+    length = buckets.shape[-1]
 
     key = buckets.to(torch.int16 if n_buckets <= torch.iinfo(torch.int16).max else torch.int64)
     if padding is not None:
@@ -124,12 +129,12 @@ def plan_chunks(
     place = position.int().expand(buckets.shape)
 
     if window == "chunks":
-        chunk = place // chunk_length
-        first = (chunk - chunks_before) * chunk_length
-        last = (chunk + 1 + chunks_after) * chunk_length - 1
+        start = place - place % min(chunk_length, _FARTHEST)
+        first = start - min(chunk_length * chunks_before, _FARTHEST)
+        last = start + (min(chunk_length * (1 + chunks_after), _FARTHEST) - 1)
     else:
-        first = place - chunk_length * chunks_before
-        last = place - 1 if causal else place + chunk_length * chunks_after
+        first = place - min(chunk_length * chunks_before, _FARTHEST)
+        last = place - 1 if causal else place + min(chunk_length * chunks_after, _FARTHEST)
     first, last = first.clamp_min(0), last.clamp_max(length - 1)
     if within_bucket:
         starts, ends = _bucket_runs(in_order, place)
@@ -186,10 +191,83 @@ def _bucket_runs(
     return starts, ends
 
 
+def check_padding(padding: Tensor, batch: int, length: int, device: torch.device) -> None:
+    """Refuse a padding that does not say True or False of every token, where the tokens are."""
+    if padding.shape != (batch, length):
+        raise ValueError(
+            f"padding must be (batch, length) = {(batch, length)} like what it speaks of, "
+            f"got {tuple(padding.shape)}"
+        )
+    if padding.dtype != torch.bool:
+        raise ValueError(
+            f"padding must be bool, True where a token is padding, got {padding.dtype}: compare, "
+            "say attention_mask == 0"
+        )
+    if padding.device != device:
+        raise ValueError(
+            f"padding must be on the device of what it speaks of, {device}, got {padding.device}: "
+            "move it"
+        )
+
+
+def _check_buckets(buckets: Tensor) -> None:
+    """Refuse what does not number the bucket of every position."""
+    if buckets.dim() != 4:
+        raise ValueError(
+            f"buckets must be (batch, heads, rounds, length), got {tuple(buckets.shape)}: give "
+            "an axis of one to what they lack"
+        )
+    if buckets.dtype not in _OF_BUCKETS:
+        raise ValueError(
+            f"buckets must be of uint8, int8, int16, int32 or int64, got {buckets.dtype}: number "
+            "them, as hash_vectors does"
+        )
+    if buckets.shape[-1] == 0:
+        raise ValueError("buckets must have at least one position, got length 0: give a token")
+
+
+def _counted(
+    buckets: Int[Tensor, "batch heads rounds length"],
+    n_buckets: int | tuple[int, ...] | None,
+    padding: Bool[Tensor, "batch length"] | None,
+) -> int:
+    """Return how many buckets there are, after a look whether all are among them.
+
+    Nobody waits for a GPU to look, nor can a graph.
+    """
+    if n_buckets is None:
+        if buckets.numel() == 0:
+            return 1
+        low, high = (int(edge) for edge in buckets.aminmax())
+        n_buckets = high + 1
+    else:
+        n_buckets = n_buckets if isinstance(n_buckets, Integral) else math.prod(n_buckets)
+        unseen = buckets.device.type != "cpu" or torch.compiler.is_compiling()
+        if unseen or buckets.numel() == 0:
+            return int(n_buckets)
+        low, high = (int(edge) for edge in buckets.aminmax())
+    if low >= 0 and high < n_buckets:
+        return int(n_buckets)
+    if padding is not None:  # whose buckets nobody reads
+        return _counted(buckets.masked_fill(padding[:, None, None], 0), n_buckets, None)
+    raise ValueError(
+        f"buckets must be numbered from 0 to n_buckets - 1 = {n_buckets - 1}, got {low} to {high}: "
+        "give the n_buckets that they were hashed with"
+    )
+
+
 def check_rule(
     chunk_length: int, causal: bool, chunks_before: int, chunks_after: int, window: str
 ) -> None:
     """Refuse a window rule that contradicts itself."""
+    sizes = {
+        "chunk_length": chunk_length,
+        "chunks_before": chunks_before,
+        "chunks_after": chunks_after,
+    }
+    for name, number in sizes.items():
+        if not isinstance(number, Integral):
+            raise ValueError(f"{name} must be a whole number, got {number!r}: round it")
     if chunk_length < 1:
         raise ValueError(f"chunk_length must be at least 1, got {chunk_length}")
     for name, number in (("chunks_before", chunks_before), ("chunks_after", chunks_after)):

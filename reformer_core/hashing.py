@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +21,7 @@ EVALUATION = -1
 
 # How many projected numbers exist at once, so that hashing is linear in memory whatever n_buckets
 # is: on a processor few enough for its cache.
-_NUMBERS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 24}
+_NUMBERS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 24}
 
 
 def default_n_buckets(max_length: int, chunk_length: int) -> Buckets:
@@ -42,15 +43,20 @@ def default_n_buckets(max_length: int, chunk_length: int) -> Buckets:
 
 def factors_of(n_buckets: Buckets) -> tuple[int, ...]:
     """Return the factors of a bucket count, each checked to be even and positive."""
-    factors = (n_buckets,) if isinstance(n_buckets, int) else tuple(n_buckets)
+    factors = tuple(n_buckets) if isinstance(n_buckets, Sequence) else (n_buckets,)
     if not factors:
         raise ValueError("n_buckets must have at least one factor, got (): say 64 or (8, 8)")
     for factor in factors:
+        if not isinstance(factor, Integral):
+            raise ValueError(
+                f"n_buckets must be a whole number or a tuple of them, got {n_buckets!r}: say 64 "
+                "or (8, 8)"
+            )
         if factor < 2 or factor % 2:
             raise ValueError(
                 f"n_buckets must be even and positive, got {factor}: buckets come in opposite pairs"
             )
-    return factors
+    return tuple(map(int, factors))  # torch's operations take no other whole numbers
 
 
 def hash_generator(hash_seed: int, layer: int, step: int) -> torch.Generator:
@@ -151,9 +157,14 @@ def hash_vectors(
     is a choice, not a quantity. With factored `n_buckets` a bucket is one choice per factor, and
     its number sum_k choice_k * (product of the earlier factors).
 
-    Raises ValueError when `n_buckets` and the rotations disagree.
+    Raises ValueError when `n_buckets`, the vectors and the rotations disagree.
     """
-    half = rotations.shape[-1]
+    heads, _, d_head, half = rotations.shape
+    if vectors.dim() != 4 or vectors.shape[1] != heads or vectors.shape[3] != d_head:
+        raise ValueError(
+            f"vectors must be (batch, heads, length, d_head) with the rotations' {heads} heads of "
+            f"{d_head}, got {tuple(vectors.shape)}: draw rotations for these heads"
+        )
     factors = factors_of(2 * half if n_buckets is None else n_buckets)
     if sum(factors) != 2 * half:
         raise ValueError(
@@ -198,7 +209,8 @@ def _parts(vectors: Float[Tensor, "rows length d_head"], width: int) -> list[tup
     device = vectors.device.type
     room = _NUMBERS_AT_ONCE["cpu" if device == "cpu" else "cuda"] // width
     at_once = max(1, room // max(1, length))
-    at_once = min(at_once, math.ceil(rows / n_workers(vectors.device)))  # something for everyone
+    for_everyone = math.ceil(rows / n_workers(vectors.device))
+    at_once = max(1, min(at_once, for_everyone))
     piece = max(1, room // at_once)
     return [
         (slice(row, row + at_once), slice(start, start + piece))

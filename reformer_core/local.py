@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from reformer_core.bucketing import Window, check_rule
+from reformer_core.bucketing import Window, check_padding, check_rule
 from reformer_core.graphs import filled, n_pieces, rows_of, tracing, untiled
 
 
@@ -31,6 +31,8 @@ def local_attention(
     batch, heads, length, _ = queries.shape
     if length == 0:
         raise ValueError("attention needs at least one position, got length 0: give a token")
+    if padding is not None:
+        check_padding(padding, batch, length, queries.device)
     tile = chunk_length if tracing() else min(chunk_length, length)
     tiles = n_pieces(length, tile)
     before = 1 if tracing() else min(1, tiles - 1)
@@ -40,6 +42,8 @@ def local_attention(
     def windows(sequence: Tensor, before: int, after: int) -> Tensor:
         """View a sequence (batch, heads, length, width) as the window that each tile needs."""
         rows = filled(rows_of(sequence), -before * tile, (tiles + after) * tile)
+        if before == after == 0:  # nothing overlaps: a plain view, whose backward is free
+            return rows.unflatten(1, (tiles, tile))
         return rows.unfold(1, (before + 1 + after) * tile, tile).mT
 
     attended = scaled_dot_product_attention(

@@ -3,13 +3,14 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from reformer_core.bucketing import BucketPlan
+from reformer_core.bucketing import BucketPlan, check_padding
 from reformer_core.config import ReformerConfig
 from reformer_core.feed_forward import in_pieces
 from reformer_core.hashing import EVALUATION
@@ -148,22 +149,43 @@ class ReformerLM(nn.Module):
         device = self.head.weight.device
         tokens, padding = tokens.to(device), None if padding is None else padding.to(device)
         with torch.random.fork_rng(_cuda_of(tokens), enabled=self.training):
-            return self._trace(tokens, padding)
+            *layers, hidden = self._layer_by_layer(tokens, self._context(tokens, padding))
+            return Trace(logits=self._logits(hidden), layers=tuple(layers))
 
-    def _trace(
-        self, tokens: Int[Tensor, "batch length"], padding: Bool[Tensor, "batch length"] | None
-    ) -> Trace:
+    def trace_layers(
+        self,
+        tokens: Int[Tensor, "batch length"],
+        padding: Bool[Tensor, "batch length"] | None = None,
+    ) -> Iterator[LayerTrace]:
+        """Yield the layers of `trace`, and run the model no further than to the one that is asked.
+
+        For a model that evaluates: what training drew in between would come from the caller's
+        random state.
+        """
+        if self.training:
+            raise ValueError("trace_layers needs a model that evaluates: call eval(), or use trace")
         context = self._context(tokens, padding)
-        x1 = x2 = self.embed(tokens)
-        seen = []
+        return islice(self._layer_by_layer(tokens, context), len(self.layers))
+
+    def _layer_by_layer(
+        self, tokens: Int[Tensor, "batch length"], context: Context
+    ) -> Iterator[LayerTrace | Tensor]:
+        """Yield what every layer is about to see, and after the last one both streams.
+
+        Gradients are off inside, and as the caller has them where he is given something.
+        """
+        with torch.no_grad():
+            x1 = x2 = self.embed(tokens)
         for block in self.layers:
-            layer = _look(block.f, x2, context)
-            seen.append(layer)
-            change, _ = block.f(x2, context, None if layer.plan is None else layer.plan.buckets)
-            x1 = x1 + change
-            change, _ = block.g(x1, context)
-            x2 = x2 + change
-        return Trace(logits=self._logits(torch.cat([x1, x2], -1)), layers=tuple(seen))
+            with torch.no_grad():
+                layer = _look(block.f, x2, context)
+            yield layer
+            with torch.no_grad():
+                change, _ = block.f(x2, context, None if layer.plan is None else layer.plan.buckets)
+                x1 = x1 + change
+                change, _ = block.g(x1, context)
+                x2 = x2 + change
+        yield torch.cat([x1, x2], -1)
 
     def _hidden(
         self, tokens: Int[Tensor, "batch length"], padding: Bool[Tensor, "batch length"] | None
@@ -297,6 +319,8 @@ def _check_batch(
         raise ValueError(
             f"padding must have the tokens' shape {tuple(tokens.shape)}, got {tuple(padding.shape)}"
         )
+    if padding is not None:
+        check_padding(padding, batch, length, tokens.device)
     if torch.compiler.is_compiling():
         return
     low, high = (int(edge) for edge in tokens.aminmax())

@@ -193,7 +193,7 @@ class Replay:
                 changes.append(change.detach())
                 d_x.append(torch.zeros_like(piece) if d_input is None else d_input)
                 gradients = _added(gradients, parts)
-        return torch.cat(changes, 1), torch.cat(d_x, 1), gradients
+        return _whole(changes), _whole(d_x), gradients
 
     def _n_pieces(self) -> int:
         """Return how many pieces to run in turn; hooks on the sublayer want to see all of it."""
@@ -223,6 +223,11 @@ def _gradients(output: Tensor, inputs: list[Tensor], d_output: Tensor) -> list[T
     d_output = d_output.to(output.dtype)
     found = iter(torch.autograd.grad(output, wanted, d_output, allow_unused=True))
     return [next(found) if leaf.requires_grad else None for leaf in inputs]
+
+
+def _whole(pieces: list[Tensor]) -> Tensor:
+    """Join pieces along the length; a single one is not copied."""
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, 1)
 
 
 def _added(total: list[Tensor | None], parts: list[Tensor | None]) -> list[Tensor | None]:

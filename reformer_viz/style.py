@@ -2,6 +2,7 @@
 
 import io
 from functools import cache
+from math import ceil
 
 import matplotlib
 from matplotlib.artist import Artist
@@ -127,12 +128,12 @@ def dress(axes: Axes, title: str = "", x: str = "", y: str = "", frame: bool = T
         axes.set_axis_off()
 
 
-def add_key(figure: Figure, handles: list[Artist]) -> None:
-    """Put the key of a figure's colours below it, in one row."""
+def add_key(figure: Figure, handles: list[Artist], rows: int = 1) -> None:
+    """Put the key of a figure's colours below it, in one row or in several."""
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=len(handles),
+        ncols=ceil(len(handles) / rows),
         handlelength=1.2,
         frameon=False,
         fontsize=RC["font.size"] - 0.5,

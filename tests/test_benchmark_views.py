@@ -104,13 +104,13 @@ def made(tmp_path) -> Path:
             run("controls", "some", 1024, [0.01, 0.03, 0.02], "noise"),
             run("controls", "some", 1024, [0.04, 0.004, 0.004], "head"),
             run("controls", "some", 1024, [9.0], "a picture without Plotly"),
-            run("controls", "some", 16384, [0.2], "noise"),
+            run("controls", "some", 16384, [0.31], "noise"),
             run("controls", "flat", 0, [0.05], "angle"),
             run("display", "some", 1024, 0.1, **display),
             run("display", "some", 16384, 12.0, page_bytes=3_000_000, peak_bytes=2**30),
             run("display", "flat", 0, 0.3, **display),
             run("page", "some", 1024, [0.06], "round"),
-            run("lab", "flat", 1024, [0.3, 0.1, 0.2], "angle"),
+            run("lab", "flat", 1024, [0.3, 0.1, 0.26], "angle"),
             run("figures", "plot_some", 4096, 1.0, peak_bytes=2**28),
             run("figures", "plot_some", 8192, 2.0, peak_bytes=2**29),
         ],
@@ -124,17 +124,21 @@ def rows(table: str) -> dict[str, list[str]]:
     return {name: cells for name, *cells in lines if not name.startswith("--")}
 
 
-def test_a_row_says_the_median_of_the_slowest_control_and_the_greatest_length(made):
+def test_a_row_says_the_median_of_the_slowest_control_bold_above_its_limit_and_the_greatest_length(
+    made,
+):
     found = rows(views_table.explorers_table(json.loads(made.read_text())))
-    some = ["20 ms (noise)", "200 ms (noise)", "60 ms (round)", "-"]
+    some = ["20 ms (noise)", "**310 ms (noise)**", "60 ms (round)", "-"]
     assert found["`explore_some`"] == [*some, "2.50 MB", "16,384", "12.0 s", "1 GiB"]
-    flat = ["50 ms (angle)", "-", "-", "200 ms (angle)"]
+    flat = ["50 ms (angle)", "-", "-", "**260 ms (angle)**"]
     assert found["`explore_flat`"] == [*flat, "2.50 MB", "-", "300 ms", "512 MiB"]
 
 
 def test_the_words_say_machine_versions_and_what_figures_draw(made):
     said = views_table.section(made)
-    for words in ("A processor, 2 cores; plotly 1.2", "Chromium 1; commit 1.2", "2026-01-02"):
+    limits = "The limits are 100 ms and 300 ms in the kernel and 250 ms on the screen"
+    machine = "A processor, 2 cores; plotly 1.2", "Chromium 1; commit 1.2", "2026-01-02"
+    for words in (*machine, limits):
         assert words in said
     assert "`plot_some` 8,192 tokens in 2,000 ms and 512 MiB." in said
 

@@ -10,12 +10,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from reformer_viz.measure.speed import SCHEMA, read_speed, read_training_steps
 from tests.benchmarks import __main__ as command
+from tests.benchmarks import bounds, readme, record, tables, training, worker
 from tests.benchmarks import race as racing
-from tests.benchmarks import readme, record, tables, training, worker
-from tests.benchmarks.attention import prepare_products
+from tests.benchmarks.attention import prepare_full, prepare_products
+from tests.benchmarks.bounds import Peaks, Work, least_seconds, measure_peaks, work_of
 from tests.benchmarks.case import Case, NotHereError, Ready
 from tests.benchmarks.check import products_difference
 from tests.benchmarks.contestants import CONTESTANTS
@@ -192,6 +195,86 @@ def test_the_bound_does_the_operations_that_it_says():
     assert products_difference() == 0
 
 
+# ------------------------------------------------------------------------------- the bound
+
+
+def test_what_a_pass_must_do_is_what_one_counts_by_hand():
+    case = Case(length=4, n_hashes=3, n_heads=1, d_head=2, chunk_length=2)
+    # Two numbers of 4 bytes a vector, 4 positions: a round fetches qk and values and, for each
+    # position, 4 bytes that say which; and once there is the output.
+    assert work_of(case, "ours", "forward").bytes == 3 * (32 + 32 + 16) + 32
+    # Again, with the output's gradient; the output is read, two gradients are written.
+    more = 3 * (32 + 32 + 32 + 16) + 32 + 32 + 32
+    assert work_of(case, "peer", "step").bytes == 3 * (32 + 32 + 16) + 32 + more
+    # Two tiles a round, of 2 queries and 4 keys, each pair 2 multiplications and 2 additions.
+    assert work_of(case, "ours", "forward").flops == 3 * 2 * (2 * 4) * 4 * 2
+    assert work_of(case, "ours", "step").flops == 3 * 2 * (2 * 4) * 4 * 7
+    # Full attention knows no rounds; 4 positions have 10 pairs on and below the diagonal.
+    assert work_of(case, "full", "forward") == Work(bytes=3 * 32, flops=10 * 4 * 2)
+    assert work_of(case, "full", "step") == Work(bytes=3 * 32 + 3 * 32 + 3 * 32, flops=10 * 4 * 7)
+    assert work_of(case, "bound", "step") == Work(
+        bytes=0, flops=work_of(case, "ours", "step").flops
+    )
+
+
+@pytest.mark.parametrize("which", ["forward", "step"])
+@pytest.mark.parametrize("case", [TINY, replace(TINY, length=37, n_heads=1, d_head=16)])
+def test_the_bounds_operations_are_those_that_torch_counts(case, which):
+    with FlopCounterMode(display=False) as counted:
+        getattr(prepare_products(case), which)()
+    assert counted.get_total_flops() == work_of(case, "bound", which).flops
+
+
+def test_full_attention_multiplies_about_half_of_what_torch_counts_for_all_pairs():
+    # Of the ways that torch attends on a CPU, it counts only the plain one.
+    with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+        prepare_full(TINY).forward()
+    all_pairs, half = counted.get_total_flops(), work_of(TINY, "full", "forward").flops
+    assert half * 2 * TINY.length == all_pairs * (TINY.length + 1)
+
+
+def test_half_as_many_bytes_a_number_are_half_as_many_to_move_but_for_the_order():
+    coarse, fine = (
+        work_of(replace(TINY, dtype=dtype), "ours", "step") for dtype in ("bfloat16", "float32")
+    )
+    order = 2 * 4 * TINY.length * TINY.n_heads * TINY.n_hashes
+    assert 2 * (coarse.bytes - order) == fine.bytes - order
+    assert coarse.flops == fine.flops
+
+
+def test_the_bound_is_the_longer_of_moving_and_multiplying():
+    peaks = Peaks(bytes_per_s=10, flops_per_s={"float32": 100, "bfloat16": 1000})
+    work = Work(bytes=20, flops=1000)
+    assert least_seconds(work, peaks, "float32") == (10, "products")
+    assert least_seconds(work, peaks, "bfloat16") == (2, "memory")
+
+
+def test_peaks_count_the_bytes_read_and_written_and_every_operation(monkeypatch):
+    monkeypatch.setitem(bounds.COPIED_BYTES, "cpu", 1000)
+    monkeypatch.setitem(bounds.MULTIPLIED, "cpu", 10)
+    times = iter([0.1, 4, 2, 3, 2.5, 5] * 3)  # the first is not counted
+    done = []
+
+    def timed(work):
+        done.append(work())
+        return next(times)
+
+    monkeypatch.setattr(bounds, "time_here", timed)
+    peaks = measure_peaks("cpu", {"float32", "bfloat16"}, threads=1)
+    assert peaks == Peaks(bytes_per_s=1000, flops_per_s={"bfloat16": 1000, "float32": 1000})
+    assert [tuple(result.shape) for result in done[::6]] == [(1000,), (10, 10), (10, 10)]
+
+
+def test_measuring_peaks_leaves_the_number_of_threads_alone(monkeypatch):
+    monkeypatch.setitem(bounds.COPIED_BYTES, "cpu", 1000)
+    monkeypatch.setitem(bounds.MULTIPLIED, "cpu", 10)
+    seen, before = [], torch.get_num_threads()
+    monkeypatch.setattr(bounds, "time_here", lambda work: seen.append(torch.get_num_threads()) or 1)
+    measure_peaks("cpu", {"float32"}, threads=before + 1)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before
+
+
 # --------------------------------------------------------------------- through real pipes
 
 
@@ -294,7 +377,101 @@ def test_the_command_measures_writes_and_says_what_it_found(small_grid, capsys):
     content, said = json.loads(small_grid.read_text()), capsys.readouterr().out
     assert [run["contestant"] for run in content["runs"]] == ["products"] * 2
     assert content["settings"]["threads"] == 1
+    assert content["settings"]["lengths"] == [64]
+    assert content["settings"]["longest"] is False
     assert tables.summary(small_grid) in said
+
+
+def test_the_command_records_what_the_device_does_at_most_and_what_share_a_pass_reaches(
+    small_grid, capsys
+):
+    assert command.main([*SMALL, "--only", "full", "products"]) == 0
+    content, said = json.loads(small_grid.read_text()), capsys.readouterr().out
+    peaks = Peaks(**content["peaks"])
+    assert peaks.bytes_per_s > 0
+    assert [*peaks.flops_per_s] == ["float32"]
+    for run in content["runs"]:
+        kind = CONTESTANTS["attention"][run["contestant"]].kind
+        work = work_of(Case(length=64, n_hashes=1), kind, run["pass"])
+        assert run["work"] == {"dtype": "float32", **vars(work)}
+        if run["pass"] == "step":
+            least, limit = least_seconds(work, peaks, "float32")
+            assert f"{least / min(run['seconds']):.0%} ({limit})" in said
+    assert "share of the bound at 64" in said
+    assert "The bound is the longer of two times" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dtype", "longest"),
+    [
+        (["--device", "cpu"], "float32", False),
+        (["--device", "cuda"], "bfloat16", True),
+        (["--device", "cuda", "--quick"], "bfloat16", False),
+        (["--device", "cuda", "--dtype", "float32", "--no-longest"], "float32", False),
+        (["--device", "cpu", "--dtype", "bfloat16", "--longest"], "bfloat16", True),
+    ],
+)
+def test_on_cuda_everybody_computes_in_flash_attentions_dtype_and_up_to_what_fits(
+    tmp_path, monkeypatch, arguments, dtype, longest
+):
+    asked = []
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(command, "_new_record", lambda asked, _: {"runs": []})
+    monkeypatch.setattr(command, "_measured", lambda told, _: asked.append(told) or [])
+    monkeypatch.setattr(command, "summary", lambda _: "")
+    assert command.main([*arguments, "--memory", "1"]) == 0
+    assert [(told.dtype, told.longest) for told in asked] == [(dtype, longest)]
+
+
+def test_peaks_on_cuda_are_also_those_of_flash_attentions_dtype(monkeypatch):
+    wanted = []
+    monkeypatch.setattr(
+        command,
+        "measure_peaks",
+        lambda *told: wanted.append(told) or Peaks(bytes_per_s=1, flops_per_s={}),
+    )
+    monkeypatch.setattr(command, "new_record", lambda device, settings, peaks: settings)
+    for device in ("cpu", "cuda"):
+        asked = command._parser().parse_args(["--device", device, "--dtype", "float32"])
+        command._new_record(asked, RULES)
+    assert wanted == [("cpu", {"float32"}, 1), ("cuda", {"float32", "bfloat16"}, 1)]
+
+
+def test_each_contestant_alone_is_given_twice_the_length_until_it_does_not_fit(
+    small_grid, monkeypatch, capsys
+):
+    fits = {"ours_once": 512, "full": 128, "flash": 0}
+    met = []
+
+    def run(case, keys, passes, rules, hopeless):
+        for which in passes:
+            for key in keys:
+                met.append((case.length, case.n_hashes, tuple(keys)))
+                outcome = Outcome(key, which, seconds=[1.0], extra_bytes=MIB)
+                if case.length > fits[key]:
+                    outcome = Outcome(key, which, skipped="needs more than 1 GiB", cause="limit")
+                yield outcome
+
+    monkeypatch.setattr(command, "race", run)
+    assert command.main([*SMALL, "--longest", "--only", *fits]) == 0
+    alone = [(length, keys) for length, n_hashes, keys in dict.fromkeys(met) if n_hashes == 4]
+    assert alone == [
+        *((length, ("ours_once",)) for length in (128, 256, 512, 1024)),
+        *((length, ("full",)) for length in (128, 256)),
+        (128, ("flash",)),
+    ]
+    content = json.loads(small_grid.read_text())
+    assert content["settings"]["longest"] is True
+    assert {run["length"] for run in content["runs"] if run["seconds"]} == {64, 128, 256, 512}
+    said = capsys.readouterr().out
+    assert (
+        "128, 256 and 512 tokens in 4 rounds; those beyond the grid each contestant alone" in said
+    )
+    assert "ours, each pair once at 1,024 tokens: needs more than 1 GiB" in said
+    rows = cells(next(part for part in said.split("\n\n") if "longest that fits" in part))
+    assert rows["4 rounds"][:2] == ["64 tokens", "longest that fits"]
+    assert (rows["ours, each pair once"][1], rows[FULL][1]) == ("512", "128")
 
 
 def test_a_mistake_is_recorded_reported_and_a_limit_is_not_a_mistake(
@@ -382,24 +559,84 @@ def test_what_is_written_is_read(made):
 # ------------------------------------------------------------------------------- the tables
 
 
+FULL = "full causal attention, torch SDPA"
+
+
+def attention_table(path) -> str:
+    return tables.attention_table(read_speed(path), json.loads(path.read_text()))
+
+
 def cells(table: str) -> dict[str, list[str]]:
     rows = [[cell.strip(" *") for cell in line.split("|")[1:-1]] for line in table.splitlines()]
     return {row[0]: row[1:] for row in rows}
 
 
 def test_a_table_compares_everybody_with_ours_of_the_same_semantics(made):
-    rows = cells(tables.attention_table(read_speed(made)))
+    rows = cells(attention_table(made))
     assert rows["4 rounds"][:3] == ["64 tokens", "128 tokens", "extra memory at 128"]
-    assert rows["ours, each pair once"] == ["1,000 ms", "2,000 ms", "128 MiB", "length^1.00"]
-    assert rows["lucidrains, each pair once"][:2] == ["8,000 ms (8.0x)", "16.0 s (8.0x)"]
-    assert rows["Hugging Face"][0] == "3,000 ms (6.0x)"  # counts repeats: ours takes 500 ms
-    assert rows["full causal attention, torch SDPA"][0] == "2,000 ms (2.0x)"
+    assert rows["ours, each pair once"] == [
+        "1,000 / 1,500 ms", "2,000 / 3,000 ms", "128 MiB", "length^1.00",
+    ]  # fmt: skip
+    theirs = rows["lucidrains, each pair once"][:2]
+    assert theirs == ["8,000 ms / 12.0 s (8.0x)", "16.0 / 24.0 s (8.0x)"]
+    # counts repeats: ours takes 500 ms
+    assert rows["Hugging Face"][0] == "3,000 / 4,500 ms (6.0x)"
+    assert rows[FULL][0] == "2,000 / 3,000 ms (2.0x)"
     assert "FlashAttention, torch SDPA in bfloat16" not in rows
+
+
+@pytest.mark.parametrize(
+    ("fastest", "median", "said"),
+    [
+        (0.05, 0.082, "50 / 82 ms"),
+        (9.0, 11.0, "9,000 ms / 11.0 s"),
+        (11.0, 12.0, "11.0 / 12.0 s"),
+        (104.9, 104.9, "104.9 s"),
+        (np.nan, np.nan, "-"),
+    ],
+)
+def test_the_fastest_and_the_median_share_a_unit_where_they_can(fastest, median, said):
+    assert tables.fastest_and_median(fastest, median) == said
+
+
+def test_the_table_has_a_share_of_the_bound_where_the_device_was_measured(made):
+    assert "share of the bound" not in tables.summary(made)
+    content = json.loads(made.read_text())
+    work = {key: work_of(Case(length=128), kind, "step") for key, kind in KINDS.items()}
+    flops = work["ours_once"].flops / 0.2  # so that the products of whole tiles take 0.2 s
+    content["peaks"] = vars(Peaks(bytes_per_s=1e15, flops_per_s={"float32": flops}))
+    record.write(content, made)
+    rows = cells(attention_table(made))
+    assert rows["4 rounds"][3] == "share of the bound at 128"
+    assert rows["ours, each pair once"][3] == "10% (products)"  # of 2 s
+    assert rows["ours, repeats counted"][3] == "20% (products)"
+    assert rows["the products of whole tiles alone"][3] == "40% (products)"
+    content["peaks"]["bytes_per_s"] = work["full"].bytes / 2
+    record.write(content, made)
+    assert cells(attention_table(made))[FULL][3] == "50% (memory)"
+    assert f"{flops / 1e9:,.0f} GFLOP/s in float32" in tables.summary(made)
+
+
+KINDS = {"ours_once": "ours", "full": "full"}
+
+
+def test_a_sentence_says_which_lengths_were_measured_in_how_many_rounds(made):
+    content = json.loads(made.read_text())
+    assert tables.grid(content) == "Measured were 64 and 128 tokens in 4 rounds."
+    for length, n_hashes in ((64, 8), (64, 1), (128, 8), (128, 1), (256, 1)):
+        case = Case(length=length, n_hashes=n_hashes)
+        content["runs"].append(record.run_of(case, Outcome("full", "step", seconds=[1.0])))
+    nothing = Outcome("full", "step", skipped="too slow", cause="limit")
+    content["runs"].append(record.run_of(Case(length=512), nothing))
+    said = "Measured were 64 and 128 tokens in 1, 4 and 8 rounds; 256 tokens in 1 round."
+    assert tables.grid(content) == said
+    record.write(content, made)
+    assert said in tables.summary(made)
 
 
 def test_ours_stands_out_in_a_table(made):
     for table in (
-        tables.attention_table(read_speed(made)),
+        attention_table(made),
         tables.training_table(read_training_steps(made)),
     ):
         bold = [line for line in table.splitlines() if line.startswith("| **")]
@@ -414,7 +651,7 @@ def test_ours_stands_out_in_a_table(made):
 
 def test_a_training_step_is_compared_with_ours_of_the_same_semantics(made):
     rows = cells(tables.training_table(read_training_steps(made)))
-    assert rows["one training step, 64 tokens, 4 rounds"] == ["time", "extra memory"]
+    assert rows["one training step in float32, 64 tokens, 4 rounds"] == ["time", "extra memory"]
     assert rows["ReformerLM, each pair once"] == ["2,000 ms", "1 MiB"]
     assert rows["Hugging Face's ReformerModelWithLMHead"][0] == "5,000 ms (2.00x)"
     assert rows["projections and feed-forward alone, with replay"][0] == "1,000 ms (0.50x)"
@@ -425,7 +662,7 @@ def test_without_ours_nobody_is_compared(made):
     content["runs"] = [run for run in content["runs"] if "ours" not in run["contestant"]]
     record.write(content, made)
     said = tables.summary(made)
-    assert "16.0 s" in said
+    assert "16.0 / 24.0 s" in said
     assert not re.search(r"\dx\)", said)
 
 

@@ -40,6 +40,14 @@ lessons = pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.s
 SECTIONS = ("What surprised us", "Exercises", "Questionnaire", "Next")
 EFFORT = re.compile(r"^\*Difficulty ([●○]{5}), importance ([●○]{5}), about \d+ minutes\.\*$", re.M)
 EXPLORER = re.compile(r"^(?:(?P<name>\w+) = )?(?P<call>explore_\w+)\(", re.M)
+TERM = re.compile(r"(?<!- )\*\*([\w -]+)\*\*")
+"""What a lesson prints bold, sentences and the beginnings of list items left out."""
+STRESSED = {
+    "same vector",
+    "checkpointing is often enough",
+    "This is the assumption under the whole paper",
+}
+"""Bold for weight, and no words of their own."""
 LINK = re.compile(r"\]\((?!https?:|#)([^)\s#]+)?(#[^)\s]+)?\)")
 SUMMARY = re.compile(r"<details>\s*<summary>(.*?)</summary>", re.DOTALL)
 
@@ -294,6 +302,43 @@ def test_each_lesson_links_to_the_one_after_it():
         assert f"]({following.stem}.ipynb)" in end, f"{lesson.stem} does not lead to the next"
 
 
+# --------------------------------------------------------------------------- glossary
+
+
+def glossary_entries() -> set[str]:
+    """Return every word that the glossary explains, in lower case."""
+    page = (ROOT / "docs" / "glossary.md").read_text("utf-8")
+    words = page.partition("## Letters")[0]
+    first = re.findall(r"^\| ([^|]+) \|", words, re.MULTILINE)
+    return {word.strip(" `").lower() for entry in first for word in entry.split(",")}
+
+
+def unexplained(text: str) -> Iterator[str]:
+    """Say which bold words of a text have no entry; a plural needs none of its own."""
+    known = glossary_entries()
+    for term in sorted(set(TERM.findall(text)) - STRESSED):
+        if not {term.lower(), term.lower().removesuffix("s")} & known:
+            yield f"'{term}' is not in docs/glossary.md"
+
+
+@pytest.mark.parametrize("lesson", [TOUR, *LESSONS], ids=lambda lesson: lesson.stem)
+def test_the_glossary_has_every_bold_word_and_every_lesson_leads_there(lesson):
+    text = prose(cells_of(lesson))
+    assert "\n".join(unexplained(text)) == ""
+    assert "](../docs/glossary.md)" in text
+
+
+def test_the_glossary_leads_to_lessons_that_use_its_words():
+    page = ROOT / "docs" / "glossary.md"
+    text = page.read_text("utf-8")
+    assert "\n".join(broken_links(page, text)) == ""
+    for entry, where in re.findall(r"^\| ([^|]+) \|[^|]+\|([^|]+)\|$", text, re.MULTILINE):
+        words = [word.strip("` ").lower() for word in entry.split(",")]
+        for lesson in re.findall(r"\]\(\.\./notebooks/(\w+)\.ipynb\)", where):
+            said = " ".join(prose(cells_of(NOTEBOOKS / f"{lesson}.py")).lower().split())
+            assert any(word in said for word in words), f"{lesson} never says {entry}"
+
+
 # ------------------------------------------------------------- the checks above can fail
 
 WHOLE = """\
@@ -422,6 +467,11 @@ def test_a_broken_link_is_found():
     said = [*broken_links(TOUR, "[a](01_nothing.ipynb), [b](00_tour.ipynb#No-such-heading)")]
     assert len(said) == 2
     assert [*broken_links(TOUR, "[a](00_tour.ipynb#5.-Real-text), [b](https://example.org)")] == []
+
+
+def test_a_bold_word_that_nobody_explains_is_found():
+    text = "A **bucket**, its **buckets**, an **ermine**, **as said.**\n- **lists** begin so"
+    assert [*unexplained(text)] == ["'ermine' is not in docs/glossary.md"]
 
 
 def test_the_teachers_page_of_hints_is_what_the_checkers_say():

@@ -3,7 +3,12 @@
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reformer_core.attention.dense import dense_lsh_attention, full_attention, keys_from
+from reformer_core.attention.dense import (
+    check_belongs,
+    dense_lsh_attention,
+    full_attention,
+    keys_from,
+)
 from reformer_core.attention.dropout import check_dropout, draw_seed
 from reformer_core.attention.operation import fused_lsh_attention
 from reformer_core.attention.rule import Rule
@@ -32,27 +37,13 @@ def lsh_attention(
     alone, so that repeats are dropped together; `seed=None` draws one from the global generator.
     Softmax and sums are computed in at least float32, and the result has the values' dtype.
 
-    Raises ValueError when plan, qk and values do not belong together. Differentiable once.
+    qk, its squares and values must be finite, but in padding, which is never read: a NaN or an
+    infinity may spread to all whose scores are computed together. Raises ValueError when plan, qk
+    and values do not belong together. Differentiable once.
     """
-    _check(qk, values, plan, dropout)
+    check_belongs(qk, values, plan)
+    check_dropout(dropout, seed)
     if seed is None:
         seed = draw_seed() if dropout else 0
     rule = Rule(plan=plan, count_repeats=count_repeats, dropout=dropout, seed=seed)
     return fused_lsh_attention(qk, values, rule)
-
-
-def _check(qk: Tensor, values: Tensor, plan: BucketPlan, dropout: float) -> None:
-    """Refuse what would give wrong numbers."""
-    batch, heads, _, length = plan.slot.shape
-    for name, tensor in (("qk", qk), ("values", values)):
-        if tensor.shape[:3] != (batch, heads, length):
-            raise ValueError(
-                f"{name} must be (batch, heads, length, width) with the plan's "
-                f"{(batch, heads, length)}, got {tuple(tensor.shape)}: plan its own buckets"
-            )
-        if tensor.device != plan.slot.device:
-            raise ValueError(
-                f"{name} and plan must be on one device, got {tensor.device} and "
-                f"{plan.slot.device}: move one of them"
-            )
-    check_dropout(dropout)

@@ -44,6 +44,16 @@ class Layout(ABC):
     def __init__(self, place: Int[Tensor, "blocks length"], rounds: Sequence[int]) -> None:
         self.place, self.rounds = place, rounds
         self.number, self.length = len(rounds), place.shape[1]
+        self._picked: dict[str, Tensor] = {}
+
+    def picked(
+        self, name: str, table: Shaped[Tensor, " positions"]
+    ) -> Shaped[Tensor, "blocks length"]:
+        """Lay out a table's numbers, once for all pieces: a name always is of the same table."""
+        if name not in self._picked:
+            flat = table.index_select(0, self.place.flatten())
+            self._picked[name] = flat.view(self.place.shape)
+        return self._picked[name]
 
     @abstractmethod
     def pieces(self, pairs_at_once: int) -> Iterator["Piece"]:
@@ -134,6 +144,7 @@ class Piece:
             self.number = blocks.shape[0]
             window, own = blocks + shift, blocks + layout.before
             self._own_among_keys = None
+        self._window, self._own = window, own
         self._keys = layout.place[window].flatten()
         self._queries = self._keys if self.alike else layout.place[own].flatten()
         self._blocks_of_keys = len(self._keys) // self.length
@@ -170,19 +181,16 @@ class Piece:
         return bisect_right([rounds[block] for block in self.blocks.tolist()], round)
 
     def of_queries(
-        self, table: Shaped[Tensor, " positions"], room: "Room", name: str
+        self, table: Shaped[Tensor, " positions"], name: str
     ) -> Shaped[Tensor, "some length 1"]:
         """Pick the queries' numbers, as columns."""
-        torch.index_select(table, 0, self._queries, out=room(name, table, len(self._queries)))
-        return room(name, table, self.number, self.length, 1)
+        return self.layout.picked(name, table)[self._own].unsqueeze(-1)
 
     def of_keys(
-        self, table: Shaped[Tensor, " positions"], room: "Room", name: str
+        self, table: Shaped[Tensor, " positions"], name: str
     ) -> Shaped[Tensor, "some 1 window"]:
         """Pick the numbers of the windows' keys, as rows."""
-        torch.index_select(table, 0, self._keys, out=room(name, table, len(self._keys)))
-        columns = room(name, table, self._blocks_of_keys, self.length, 1, seen=self._windows)
-        return columns.mT
+        return self._windows.of(self.layout.picked(name, table)[self._window].unsqueeze(-1)).mT
 
     def queries(
         self, table: Shaped[Tensor, "positions width"], room: "Room", name: str

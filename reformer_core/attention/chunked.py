@@ -40,6 +40,9 @@ def attend(
     """Return the output and log_total = log sum exp(score), both in at least float32.
 
     log_total is -inf where a position sees nobody and attends to itself. No gradient flows.
+
+    Right up to |q| whose square is a number, 1e19 in float32. A score's rounding, |q| / 10^7 there,
+    is an error of its weight, as it is in `dense_lsh_attention`; nothing else grows with |q|.
     """
     dtype = accumulated_in(qk, values)
     out = values.new_empty(values.shape, dtype=dtype)
@@ -85,7 +88,8 @@ def _for_groups(fill: Callable[[slice, Room], None], qk: Tensor) -> None:
     """Split the rows of batch * heads into groups whose lines fit the working memory."""
     rows, length = qk.shape[0] * qk.shape[1], qk.shape[2]
     at_once = max(1, _SLOTS_IN_LINE[_kind(qk)] // length)
-    at_once = min(at_once, math.ceil(rows / n_workers(qk.device)))  # something for every thread
+    for_every_thread = math.ceil(rows / n_workers(qk.device))
+    at_once = max(1, min(at_once, for_every_thread))
     groups = [slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once)]
     spare: list[Room] = []
 
@@ -124,6 +128,14 @@ class _Heads:
         plan, dtype, kind = rule.plan, accumulated_in(qk, values), _kind(qk)
         self.rule, self.room = rule, room
         queries, self.values = (_table(part, rows).to(dtype) for part in (qk, values))
+        self.padded = None
+        if plan.padding is not None:
+            padding = plan.padding.unsqueeze(1).expand(-1, plan.slot.shape[1], -1)
+            self.padded = padding.flatten(0, 1)[rows].flatten().unsqueeze(-1)
+            # 0 times what stands there could be NaN, and nobody may see it
+            queries, self.values = (
+                part.masked_fill(self.padded, 0) for part in (queries, self.values)
+            )
         self.norm = torch.linalg.vector_norm(queries, dim=-1)
         self.one_by_norm = torch.where(self.norm > 0, self.norm.reciprocal(), 0)
         nonzero = torch.where(self.norm > 0, self.norm, 1).unsqueeze(-1)
@@ -147,10 +159,6 @@ class _Heads:
             ]
         if plan.causal and not plan.within_bucket:
             self.position = torch.arange(self.keys.shape[0], device=qk.device).to(self.number)
-        self.padded = None
-        if plan.padding is not None:
-            padding = plan.padding.unsqueeze(1).expand(-1, plan.slot.shape[1], -1)
-            self.padded = padding.flatten(0, 1)[rows].flatten().unsqueeze(-1)
         # Scores are in base 2: exp2 is several times faster than exp.
         self.scale = self.norm * _LOG2_E
         # A score is at most |q| and at least -|q|: while exp(-2 |q|) is a number, |q| can stand for
@@ -166,11 +174,7 @@ class _Heads:
     def attend(self, out: Tensor, log_total: Tensor) -> None:
         """Fill `out` and `log_total` of these heads."""
         out.zero_()
-        total, highest = torch.zeros_like(log_total), self.scale
-        if not self.bounded:
-            highest = torch.full_like(self.scale, -torch.inf)
-            for piece in self.pieces:
-                self._raise_to_highest(piece, highest)
+        total, highest = torch.zeros_like(log_total), self._highest()
         for piece in self.pieces:
             self._attend(piece, highest, out, total)
         alone = total == 0
@@ -189,7 +193,11 @@ class _Heads:
             d_out = d_out.masked_fill(self.padded, 0)
         alone = log_total == -torch.inf
         # 2^(score - inf): whoever is alone weighs nobody
-        log_total = log_total.mul(_LOG2_E).masked_fill_(alone, torch.inf)
+        highest = log_total.mul(_LOG2_E) if self.bounded else self._highest()
+        highest.masked_fill_(alone, torch.inf)
+        one_by_total = None
+        if not self.bounded:  # log_total is as coarse as it is large: its error would scale a row
+            one_by_total = self._total(highest).masked_fill_(alone, 1).reciprocal_()
         projected = torch.mul(d_out, out, out=d_values).sum(-1)  # where there is room for it
         torch.mul(d_out, alone.unsqueeze(-1), out=d_values)
         d_keys = None
@@ -197,7 +205,9 @@ class _Heads:
             d_keys = self.room("d keys", self.keys, *self.keys.shape).zero_()
         d_qk.zero_()
         for piece in self.pieces:
-            self._add_gradients(piece, d_out, projected, log_total, d_qk, d_keys, d_values)
+            self._add_gradients(
+                piece, d_out, projected, highest, one_by_total, d_qk, d_keys, d_values
+            )
         if d_keys is not None:  # k = q / |q|: only what is at a right angle to k moves it
             products = self.room("products", d_keys, *d_keys.shape)
             along = torch.mul(self.keys, d_keys, out=products).sum(-1, keepdim=True)
@@ -214,14 +224,32 @@ class _Heads:
         runs = (run.gather(-1, slot).flatten().to(self.number) for run in (first, last))
         return slot.flatten().to(self.number), *runs
 
+    def _highest(self) -> Float[Tensor, " positions"]:
+        """Return what no score exceeds, in base 2: |q|, or the largest that is seen, or -inf."""
+        if self.bounded:
+            return self.scale
+        highest = torch.full_like(self.scale, -torch.inf)
+        for piece in self.pieces:
+            self._raise_to_highest(piece, highest)
+        return highest
+
+    def _total(self, highest: Float[Tensor, " positions"]) -> Float[Tensor, " positions"]:
+        """Return sum 2^(s - highest) of every position."""
+        total = torch.zeros_like(highest)
+        for piece in self.pieces:
+            weights = self._weights(piece, self._cosines(piece)[-1], highest)
+            piece.add_sums_to_queries(total, weights, self.room)
+        return total
+
     def _raise_to_highest(self, piece: Piece, highest: Float[Tensor, " positions"]) -> None:
-        """Raise to every position's largest score, in base 2, or less where it sees nobody."""
-        cosines = self._counting(piece, self._cosines(piece)[-1].add_(2))
-        top = cosines.amax(-1, keepdim=True)  # in [1, 3], or 0
+        """Raise to every position's largest score, in base 2, of the pairs that count."""
+        cosines = self._cosines(piece)[-1]
+        counting = self._counting(piece, self.room("scores", cosines, *piece.shape).fill_(1))
+        top = cosines.masked_fill_(counting == 0, -torch.inf).amax(-1, keepdim=True)
         if piece.filler is not None:
-            top.masked_fill_(piece.filler, 0)
-        top.sub_(2).mul_(piece.of_queries(self.scale, self.room, "scale"))
-        piece.raise_queries(highest, top)
+            top.masked_fill_(piece.filler, -torch.inf)
+        scores = top * piece.of_queries(self.scale, "scale")
+        piece.raise_queries(highest, scores.masked_fill_(top == -torch.inf, -torch.inf))
 
     def _attend(self, piece: Piece, highest: Tensor, out: Tensor, total: Tensor) -> None:
         """Add per position sum 2^(s - highest) v to `out` and sum 2^(s - highest) to `total`."""
@@ -237,7 +265,8 @@ class _Heads:
         piece: Piece,
         d_out: Tensor,
         projected: Tensor,
-        log_total: Tensor,
+        highest: Tensor,
+        one_by_total: Tensor | None,
         d_qk: Tensor,
         d_keys: Tensor | None,
         d_values: Tensor,
@@ -245,7 +274,9 @@ class _Heads:
         """Add what a piece contributes to the gradients of qk, keys and values."""
         room = self.room
         own, keys, cosines = self._cosines(piece)
-        weights = self._weights(piece, cosines, log_total)
+        weights = self._weights(piece, cosines, highest)
+        if one_by_total is not None:
+            weights.mul_(piece.of_queries(one_by_total, "one by total"))
         d_out = piece.queries(d_out, room, "d out")
         _, values_turned = piece.keys(self.values, room, "values")
         d_weights = torch.bmm(d_out, values_turned, out=room("d weights", weights, *piece.shape))
@@ -255,8 +286,8 @@ class _Heads:
             d_weights.mul_(share)
             dropped = weights * share
         piece.add_to_keys(d_values, dropped.mT, d_out, room)
-        d_scores = d_weights.sub_(piece.of_queries(projected, room, "projected")).mul_(weights)
-        norm = piece.of_queries(self.norm, room, "norm")
+        d_scores = d_weights.sub_(piece.of_queries(projected, "projected")).mul_(weights)
+        norm = piece.of_queries(self.norm, "norm")
         if piece.alike:
             both = self._both_ways(piece, d_scores, torch.mul(d_scores, norm, out=weights), cosines)
             piece.add_to_queries(d_qk, both, keys, room)
@@ -278,7 +309,7 @@ class _Heads:
         moves it, which is the diagonal.
         """
         both = self.room("both", d_scores, *piece.shape)
-        one_by_norm = piece.of_queries(self.one_by_norm, self.room, "one by norm")
+        one_by_norm = piece.of_queries(self.one_by_norm, "one by norm")
         torch.mul(d_cosines.mT, one_by_norm, out=both)
         along = torch.sum(
             cosines.mul_(both), -1, out=self.room("sums", both, piece.number, piece.length)
@@ -299,10 +330,10 @@ class _Heads:
         highest: Float[Tensor, " positions"],
     ) -> Float[Tensor, "some length window"]:
         """Return 2^(s - highest) where the plan shows the pair and no earlier round did, else 0."""
-        highest = piece.of_queries(highest, self.room, "highest")
+        highest = piece.of_queries(highest, "highest")
         if piece.filler is not None:  # whose runs say nothing: 2^(score - inf)
-            highest.masked_fill_(piece.filler, torch.inf)
-        scale = piece.of_queries(self.scale, self.room, "scale")
+            highest = highest.masked_fill(piece.filler, torch.inf)
+        scale = piece.of_queries(self.scale, "scale")
         scores = torch.mul(cosines, scale, out=self.room("scores", cosines, *piece.shape))
         scores.sub_(highest)
         if not self.bounded:  # who is not seen may score more than who is
@@ -317,9 +348,9 @@ class _Heads:
             self._keep_runs(piece, numbers)
         else:
             numbers.mul_(self._below_diagonal(piece.length))
-        for round, occupants in enumerate(self.earlier):
+        for round in range(len(self.earlier)):
             if (start := piece.after_round(round)) < piece.number:
-                self._keep_unseen(piece, numbers[start:], start, *occupants)
+                self._keep_unseen(piece, numbers[start:], start, round)
         return numbers
 
     def _keep_runs(self, piece: Piece, numbers: Tensor) -> None:
@@ -332,18 +363,17 @@ class _Heads:
         if not plan.causal:
             numbers.mul_(torch.ne(slot, piece.slots_of_queries()))
         elif not plan.within_bucket:  # within buckets a causal run ends before its own slot
-            query = piece.of_queries(self.position, self.room, "position of query")
-            key = piece.of_keys(self.position, self.room, "position of key")
+            query = piece.of_queries(self.position, "position of query")
+            key = piece.of_keys(self.position, "position of key")
             numbers.mul_(torch.lt(key, query, out=test))
 
-    def _keep_unseen(
-        self, piece: Piece, numbers: Tensor, start: int, slot: Tensor, first: Tensor, last: Tensor
-    ) -> None:
+    def _keep_unseen(self, piece: Piece, numbers: Tensor, start: int, round: int) -> None:
         """Keep the numbers, which begin at a block, of the pairs that an earlier round hides."""
         below, above = (self.room(name, numbers, *numbers.shape) for name in ("test", "other test"))
-        key = piece.of_keys(slot, self.room, "slot of key")[start:]
-        first = piece.of_queries(first, self.room, "earlier first")[start:]
-        last = piece.of_queries(last, self.room, "earlier last")[start:]
+        slot, first, last = self.earlier[round]
+        key = piece.of_keys(slot, f"slot in round {round}")[start:]
+        first = piece.of_queries(first, f"first in round {round}")[start:]
+        last = piece.of_queries(last, f"last in round {round}")[start:]
         torch.maximum(torch.lt(key, first, out=below), torch.gt(key, last, out=above), out=below)
         numbers.mul_(below)
 
@@ -357,6 +387,6 @@ class _Heads:
     def _kept_share(self, piece: Piece, dtype: torch.dtype) -> Tensor:
         """Toss the dropout coins of a piece."""
         of_queries, of_keys = self.coins
-        query = piece.of_queries(of_queries, self.room, "coin of query").squeeze(-1)
-        key = piece.of_keys(of_keys, self.room, "coin of key").squeeze(-2)
+        query = piece.of_queries(of_queries, "coin of query").squeeze(-1)
+        key = piece.of_keys(of_keys, "coin of key").squeeze(-2)
         return kept_share(query, key, self.rule.dropout, dtype)

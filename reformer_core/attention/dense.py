@@ -5,7 +5,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reformer_core.attention.dropout import check_dropout, draw_seed, kept_share, pair_keys
-from reformer_core.bucketing import BucketPlan
+from reformer_core.attention.rule import check_vectors
+from reformer_core.bucketing import BucketPlan, check_padding
 
 
 def keys_from(
@@ -38,9 +39,16 @@ def dense_lsh_attention(
     `count_repeats` counts a pair as often as it is seen: q_i . k_j + log N_ij. A position attends
     to itself only when it sees nobody else in any round; padding gets zeros.
     """
+    check_belongs(qk, values, plan)
     times_seen = plan.times_seen()
     counts = times_seen if count_repeats else times_seen > 0
     return _attend(qk, values, counts, plan.padding, dropout, seed)
+
+
+def check_belongs(qk: Tensor, values: Tensor, plan: BucketPlan) -> None:
+    """Refuse vectors that a plan was not made for."""
+    batch, heads, _, length = plan.slot.shape
+    check_vectors(qk, values, (batch, heads, length), plan.slot.device, "the plan's")
 
 
 def full_attention(
@@ -56,7 +64,10 @@ def full_attention(
 
     What LSH attention becomes as the rounds see every pair, and so what to compare it with.
     """
+    check_vectors(qk, values, qk.shape[:3], qk.device, "qk's")
     batch, heads, length, _ = qk.shape
+    if padding is not None:
+        check_padding(padding, batch, length, qk.device)
     everyone = torch.ones(length, length, dtype=torch.bool, device=qk.device)
     counts = everyone.tril(-1)
     if not causal:
@@ -76,8 +87,10 @@ def _attend(
     seed: int | Int[Tensor, ""] | None,
 ) -> Float[Tensor, "batch heads length d_value"]:
     """Softmax over the pairs with a count, each weighing exp(score) * count."""
-    check_dropout(dropout)
+    check_dropout(dropout, seed)
     dtype = values.dtype
+    if padding is not None:
+        qk, values = (part.masked_fill(padding[:, None, :, None], 0) for part in (qk, values))
     with torch.autocast(qk.device.type, enabled=False):
         keys = keys_from(qk)
         values = values.to(torch.promote_types(dtype, keys.dtype))

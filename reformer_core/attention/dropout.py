@@ -4,6 +4,8 @@ The coin of a pair is a hash of its two positions, so that every round, tile siz
 the same one, a pair seen twice is dropped twice or never, and a backward needs no stored mask.
 """
 
+from numbers import Integral
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -12,10 +14,19 @@ _WORD = 0xFFFFFFFF
 _COIN_BITS = 24
 
 
-def check_dropout(dropout: float) -> None:
-    """Refuse what is no probability of dropping; all pairs cannot be dropped."""
+def check_dropout(dropout: float, seed: object) -> None:
+    """Refuse what is no probability of dropping, or no seed; all pairs cannot be dropped."""
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout must be in [0, 1), got {dropout}: it is a probability")
+    if isinstance(seed, Tensor):
+        whole = seed.numel() == 1 and not (seed.is_floating_point() or seed.is_complex())
+    else:
+        whole = seed is None or (isinstance(seed, int | Integral) and -(1 << 63) <= seed < 1 << 63)
+    if not whole:
+        raise ValueError(
+            f"seed must be a whole number of 64 bits, from -2^63 to 2^63 - 1, got {seed!r}: "
+            "draw one below 2^63, or leave it out"
+        )
 
 
 def draw_seed() -> Int[Tensor, ""]:

@@ -3,11 +3,19 @@
 The forward carries one running softmax from round to round. The backward computes every tile again:
 first for the queries, then for the keys, in an order that never changes. The kernels themselves are
 in `kernels.py`, which needs Triton; this module can be imported without.
+
+Where the kernels can run they are chosen. REFORMER_FUSED=0 in the environment, set before the first
+attention, has `chunked.py` chosen instead: on a T4, whose tensor cores Triton does not use, measure
+both with `make bench`.
 """
 
 import functools
 import importlib
 import logging
+import os
+import re
+import shutil
+import sys
 from types import ModuleType
 
 import torch
@@ -22,12 +30,14 @@ OLDEST_CAPABILITY = (7, 5)
 OLDEST_WITH_BFLOAT16 = (8, 0)
 LARGEST_HEAD = 128
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-_SMALLEST_BLOCK = 16  # below that Triton multiplies no matrices
+# Triton compiles a kernel of its own for widths, strides and addresses that 16 does not divide: it
+# fetches one number at a time, and spills. Below 16 it multiplies no matrices at all.
+_ALIGNED = 16
 _COIN_BITS = 24
 
 _KERNELS = ("attend", "query_gradients", "key_gradients")
 # Tiles of the three kernels, in queries, keys and warps, by the bytes of a number, the oldest
-# capability and the wider of the two blocks: large ones that spill no register there, and that
+# capability and the block that holds a vector: large ones that spill no register there, and that
 # shared memory holds (`tests/core/aot.py` compiles them and keeps a table of what they take). Which
 # are fastest, only a GPU can say.
 _TILES = {
@@ -69,6 +79,8 @@ _TILES = {
 # All that a thread can have: unless told, the assembler spills some to let more threads run.
 _REGISTERS = 255
 _OLDEST_THAT_OVERLAPS = (8, 0)  # fetching the next keys with multiplying these
+
+_COMPILERS = ("gcc", "clang")  # that Triton looks for on Linux, where CC does not name one
 
 _log = logging.getLogger("reformer_core")
 
@@ -122,7 +134,8 @@ def gradients(
 ) -> tuple[Float[Tensor, "batch heads length d_head"], Float[Tensor, "batch heads length d_value"]]:
     """Return the gradients of qk and values, in their dtypes, from what `attend` returned.
 
-    The same inputs give the same bits every time.
+    The same inputs give the same bits every time. The weights come of scores less log_total, both
+    rounded as coarsely as they are large: their error is about |q| / 10^7.
     """
     with torch.cuda.device_of(qk):
         return _Launch(qk, values, rule).gradients(d_out, out, log_total)
@@ -138,15 +151,24 @@ def _usable(capability: tuple[int, int]) -> bool:
 
 
 def _lack(capability: tuple[int, int]) -> str | None:
-    """Name what the fused kernels lack."""
+    """Name what the fused kernels lack, be it that they are wanted."""
+    if os.environ.get("REFORMER_FUSED") == "0":
+        return "REFORMER_FUSED=0 says so"
+    if torch.version.hip:
+        return "they are made for CUDA, and this torch is for ROCm"
     try:
-        version = importlib.import_module("triton").__version__
+        version = getattr(importlib.import_module("triton"), "__version__", "")
     except ImportError:
         return "Triton is not installed"
-    if tuple(map(int, version.split(".")[:2])) < OLDEST_TRITON:
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None:
+        return f"what is installed as Triton has no version, got {version!r}"
+    if tuple(map(int, numbers.groups())) < OLDEST_TRITON:
         return f"Triton {version} is older than {_dotted(OLDEST_TRITON)}"
     if capability < OLDEST_CAPABILITY:
         return f"compute capability {_dotted(capability)} is below {_dotted(OLDEST_CAPABILITY)}"
+    if sys.platform == "linux" and not (os.environ.get("CC") or any(map(shutil.which, _COMPILERS))):
+        return f"Triton needs a C compiler, and finds neither {' nor '.join(_COMPILERS)}"
     return None
 
 
@@ -165,7 +187,15 @@ class _Launch:
         plan = rule.plan
         batch, heads, rounds, length = plan.slot.shape
         self.kernels = _kernels()
-        self.qk, self.values = _with_dense_rows(qk), _with_dense_rows(values)
+        self.padding = None
+        if plan.padding is not None:
+            # The kernel counts through it in steps of one: a slice or a transpose has others.
+            self.padding = plan.padding.contiguous()
+            # 0 times what stands there could be NaN, and nobody may see it
+            padded = self.padding[:, None, :, None]
+            qk, values = (part.masked_fill(padded, 0) for part in (qk, values))
+        self.widths = qk.shape[-1], values.shape[-1]
+        self.qk, self.values = _laid_out(qk), _laid_out(values)
         self.plan, self.once = plan, not rule.count_repeats
         self.rows, self.length, self.rounds = batch * heads, length, rounds
         self.inputs = (self.qk, self.values, _inverse_norm(qk), *self._plan_tensors())
@@ -192,18 +222,19 @@ class _Launch:
         """Return output and log_total, which every round goes on from."""
         out = self.values.new_empty(self.values.shape, dtype=torch.float32)
         log_total = out.new_empty(out.shape[:3])
-        arguments = *self.inputs, self.plan.padding, out, log_total, *self.strides
+        arguments = *self.inputs, self.padding, out, log_total, *self.strides
         for index in range(self.rounds):
             self._run("attend", "BLOCK_M", index, arguments, IS_FIRST=index == 0)
-        return out, log_total
+        return out[..., : self.widths[1]], log_total
 
     def gradients(self, d_out: Tensor, out: Tensor, log_total: Tensor) -> tuple[Tensor, Tensor]:
         """Return the gradients of qk and values; d_out is rounded to what is multiplied by it."""
         if self.plan.padding is not None:
             d_out = d_out.masked_fill(self.plan.padding[:, None, :, None], 0)
+        out = _laid_out(out).contiguous()
         alone = log_total == -torch.inf
-        d_values = torch.where(alone.unsqueeze(-1), d_out, 0).float().contiguous()
-        d_out = _with_dense_rows(d_out.to(self.values.dtype))
+        d_values = _laid_out(torch.where(alone.unsqueeze(-1), d_out, 0).float()).contiguous()
+        d_out = _laid_out(d_out.to(self.values.dtype))
         d_qk = self.qk.new_empty(self.qk.shape, dtype=torch.float32)
         projected = torch.empty_like(log_total)
         strides = *self.strides, *_strides(d_out)
@@ -213,6 +244,8 @@ class _Launch:
         for index in range(self.rounds):
             self._run("query_gradients", "BLOCK_M", index, for_queries, IS_FIRST=index == 0)
             self._run("key_gradients", "BLOCK_N", index, for_keys, **reach)
+        of_head, of_value = (slice(width) for width in self.widths)
+        d_qk, d_values = d_qk[..., of_head], d_values[..., of_value]
         return d_qk.to(self.qk.dtype), d_values.to(self.values.dtype)
 
     def _plan_tensors(self) -> tuple[Tensor, ...]:
@@ -244,8 +277,11 @@ class _Launch:
 def tiling(capability: tuple[int, int], d_head: int, d_value: int, itemsize: int) -> dict:
     """Choose each kernel's tiles, as keywords of its launch, by the table above."""
     oldest = max(since for since in _TILES[itemsize] if since <= capability)
-    widths = {"D": d_head, "V": d_value, "BLOCK_D": _block(d_head), "BLOCK_V": _block(d_value)}
-    tiles = _TILES[itemsize][oldest][max(widths["BLOCK_D"], widths["BLOCK_V"])]
+    d_head, d_value = _rounded_up(d_head), _rounded_up(d_value)
+    # One block for both: with two, what fits the registers of a chip would be another question.
+    block = _block(max(d_head, d_value))
+    widths = {"D": d_head, "V": d_value, "BLOCK_D": block, "BLOCK_V": block}
+    tiles = _TILES[itemsize][oldest][block]
     overlapped = itemsize == 2 and capability >= _OLDEST_THAT_OVERLAPS
     launch = widths | {"num_stages": 1 + overlapped, "maxnreg": _REGISTERS}
     return {
@@ -254,9 +290,14 @@ def tiling(capability: tuple[int, int], d_head: int, d_value: int, itemsize: int
     }
 
 
+def _rounded_up(width: int) -> int:
+    """Round a width up to one whose vectors are fetched in whole words of 16 bytes."""
+    return -(-width // _ALIGNED) * _ALIGNED
+
+
 def _block(width: int) -> int:
-    """Round a width up to what Triton can multiply: a power of two, at least 16."""
-    return max(_SMALLEST_BLOCK, 1 << (width - 1).bit_length())
+    """Round a width up to what Triton can multiply: a power of two."""
+    return 1 << (width - 1).bit_length()
 
 
 def _kernels() -> ModuleType:
@@ -290,9 +331,21 @@ def _hidden_in_run(plan: BucketPlan) -> str:
     return "itself"
 
 
-def _with_dense_rows(tensor: Tensor) -> Tensor:
-    """Return a tensor whose vectors are contiguous, whatever the order of the other axes."""
-    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+def _laid_out(
+    tensor: Float[Tensor, "batch heads length width"],
+) -> Float[Tensor, "batch heads length rounded_up"]:
+    """Return a tensor as the kernels want it, by copying it where it is not.
+
+    Vectors are contiguous, zeros fill them up to a width that 16 divides, and it divides all
+    strides and the address too. Zeros change no product.
+    """
+    width = tensor.shape[-1]
+    divided = (width, tensor.data_ptr(), *_strides(tensor))
+    if tensor.stride(-1) == 1 and not any(number % _ALIGNED for number in divided):
+        return tensor
+    copy = tensor.new_zeros((*tensor.shape[:3], _rounded_up(width)))
+    copy[..., :width] = tensor
+    return copy
 
 
 def _strides(tensor: Tensor) -> tuple[int, ...]:

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
+from reformer_viz.figures.still_axes import decades
 from reformer_viz.measure.bucket_load import BucketLoad
 from reformer_viz.style import INK, MUTED, PALETTE, RC, SHADE, dress, new_figure, plotly_template
 
@@ -13,9 +15,9 @@ _SEEN, _LOST = PALETTE[0], PALETTE[5]
 _LOST_NAME = "lost to the window"
 _MOST_BARS = 40
 _SMALL = RC["font.size"] - 1
+_UNDER_ONE = 0.7  # where a logarithmic scale begins, so that a bar of one bucket shows
 _PANELS = {
-    "xaxis": {"domain": [0, 0.26], "title": {"text": "tokens in a bucket"}},
-    "yaxis": {"title": {"text": "buckets"}, "rangemode": "tozero"},
+    "xaxis": {"domain": [0, 0.2], "title": {"text": "tokens in a bucket"}},
     "xaxis2": {"domain": [0.5, 0.74], "title": {"text": "pairs in one bucket"}, "nticks": 4},
     "yaxis2": {"anchor": "x2", "tickfont": {"size": 10}},
     "xaxis3": {"domain": [0.82, 1], "title": {"text": "tokens in a bucket"}},
@@ -27,7 +29,8 @@ def plot_bucket_load(load: BucketLoad, n_longest: int = 12) -> Figure:
     """Draw a histogram of the buckets' sizes, the longest buckets, and the pairs that each loses.
 
     A pair is lost when the two tokens of one bucket stand too far apart for the window. Left of the
-    dotted line no bucket loses any.
+    dotted line no bucket loses any. Where one bar of the histogram holds most of the buckets, as
+    when they are empty, its scale is logarithmic.
     """
     _check(n_longest)
     figure = new_figure(10.2, 3.9)
@@ -43,11 +46,19 @@ def plot_bucket_load(load: BucketLoad, n_longest: int = 12) -> Figure:
 
 def _plot_sizes(axes: Axes, load: BucketLoad) -> None:
     """Draw how many buckets have how many tokens."""
-    axes.hist(load.sizes.ravel(), _edges(load), color=_SEEN, edgecolor="white", linewidth=0.5)
+    edges = _edges(load)
+    axes.hist(load.sizes.ravel(), edges, color=_SEEN, edgecolor="white", linewidth=0.5)
+    low, high, name = _scale(_histogram(load, edges))
+    if low:
+        axes.set_yscale("log")
+        axes.set_yticks(_ticks(low, high))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.axvline(load.even, color=INK, linewidth=1.2, linestyle="--", label="shared evenly")
     _mark_safe(axes, load)
     axes.legend(frameon=False, fontsize=_SMALL, labelcolor=INK, loc="upper right")
-    dress(axes, "How many tokens a bucket holds", "tokens in a bucket", "buckets")
+    dress(axes, "How many tokens a bucket holds", "tokens in a bucket", name)
 
 
 def _plot_longest(axes: Axes, load: BucketLoad, n_longest: int) -> None:
@@ -59,7 +70,12 @@ def _plot_longest(axes: Axes, load: BucketLoad, n_longest: int) -> None:
     axes.barh(rows, lost, left=pairs - lost, color=_LOST, label=_LOST_NAME)
     axes.set_yticks(rows, _names(load, found))
     axes.invert_yaxis()
-    axes.legend(frameon=False, fontsize=_SMALL, labelcolor=INK, loc="lower right")
+    below = {
+        "loc": "upper center",
+        "bbox_to_anchor": (0.5, -0.17),
+        "ncols": 2,
+    }  # bars fill the axes
+    axes.legend(frameon=False, fontsize=_SMALL, labelcolor=INK, **below)
     dress(axes, "The longest buckets", "pairs in one bucket")
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.xaxis.get_major_locator().set_params(nbins=4)
@@ -91,7 +107,7 @@ def plotly_bucket_load(load: BucketLoad, n_longest: int = 12):
 
     _check(n_longest)
     edges = _edges(load)
-    counts, _ = np.histogram(load.sizes, edges)
+    counts = _histogram(load, edges)
     found = load.longest(n_longest)
     pairs, lost = _of(load, found)
     names = _names(load, found)
@@ -122,10 +138,13 @@ def plotly_bucket_load(load: BucketLoad, n_longest: int = 12):
         xaxis="x3",
         yaxis="y3",
     )
-    _add_marks(figure, load, float(counts.max()))
+    low, high, name = _scale(counts)
+    _add_marks(figure, load, low, float(counts.max()))
     figure.update_layout(template=plotly_template(), barmode="stack", height=430, **_PANELS)
     figure.update_layout(
-        yaxis2={"range": [len(names) - 0.5, -0.5]}, legend={"traceorder": "normal"}
+        yaxis={"title": {"text": name}, **_plotly_scale(low, high)},
+        yaxis2={"range": [len(names) - 0.5, -0.5]},
+        legend={"traceorder": "normal"},
     )
     titles = "How many tokens a bucket holds", "The longest buckets", f"{_loss(load)} of pairs lost"
     for title, x in zip(titles, (0.0, 0.5, 0.82), strict=True):
@@ -134,21 +153,21 @@ def plotly_bucket_load(load: BucketLoad, n_longest: int = 12):
     return figure
 
 
-def _add_marks(figure: Any, load: BucketLoad, height: float) -> None:
+def _add_marks(figure: Any, load: BucketLoad, low: float, height: float) -> None:
     """Mark an even share, and the longest bucket that loses nothing, if the picture reaches there.
 
     A line that the picture does not reach is a point that nobody sees: there are as many traces.
     """
     reached = bool(load.sizes.max() >= load.safe)
-    for name, x, top, dash, axis, shown in (
-        ("shared evenly", load.even, height, "dash", "", True),
-        (_safe_name(load), load.safe, height, "dot", "", reached),
-        (_safe_name(load), load.safe, 100.0, "dot", "3", reached),
+    for name, x, ends, dash, axis, shown in (
+        ("shared evenly", load.even, [low, height], "dash", "", True),
+        (_safe_name(load), load.safe, [low, height], "dot", "", reached),
+        (_safe_name(load), load.safe, [0.0, 100.0], "dot", "3", reached),
     ):
         line = {"color": MUTED, "width": 1.5, "dash": dash}
         figure.add_scatter(
             x=[x, x] if shown else [None, None],
-            y=[0, top],
+            y=ends,
             mode="lines",
             line=line,
             name=name,
@@ -179,6 +198,34 @@ def _edges(load: BucketLoad) -> np.ndarray:
     largest = int(load.sizes.max())
     width = -(-(largest + 1) // _MOST_BARS)
     return np.arange(0, largest + width + 1, width) - 0.5
+
+
+def _histogram(load: BucketLoad, edges: np.ndarray) -> np.ndarray:
+    """Count the buckets in every bar."""
+    return np.histogram(load.sizes, edges)[0]
+
+
+def _scale(counts: np.ndarray) -> tuple[float, float, str]:
+    """Return where the histogram's scale begins and ends, and its name: logarithmic above 0."""
+    high = 1.06 * float(counts.max())
+    if counts.max() <= counts.sum() / 2:
+        return 0.0, high, "buckets"
+    return _UNDER_ONE, high, "buckets, on a logarithmic scale"
+
+
+def _plotly_scale(low: float, high: float) -> dict:
+    """Describe the same scale to Plotly, which wants the logarithms of its ends."""
+    if not low:
+        return {"type": "linear", "range": [0, high]}
+    ticks = _ticks(low, high)
+    names = [f"{tick:,.0f}" for tick in ticks]
+    ends = np.log10([low, high]).tolist()
+    return {"type": "log", "range": ends, "tickvals": ticks, "ticktext": names}
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return the ticks of a logarithmic scale of whole numbers."""
+    return [tick for tick in decades(*np.log10([low, high])) if 1 <= tick <= high]
 
 
 def _of(load: BucketLoad, found: list) -> tuple[np.ndarray, np.ndarray]:

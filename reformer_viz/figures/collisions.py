@@ -4,7 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reformer_viz.measure.collisions import Collisions, in_buckets
-from reformer_viz.style import INK, MUTED, PALETTE, RC, SHADE, dress, new_figure, plotly_template
+from reformer_viz.style import INK, PALETTE, RC, SHADE, dress, new_figure, plotly_template
 
 _X, _Y = "angle between two vectors, degrees", "probability of sharing a bucket"
 _TICKS = list(range(0, 181, 30))
@@ -30,8 +30,8 @@ def plot_collisions(collisions: Collisions, row: int | None = None) -> Figure:
         _draw(left, collisions, k, 0, PALETTE[k], in_buckets(collisions.n_buckets[k]))
     _dress(left, f"In {_rounds(rounds)}")
     draw_rounds(right, collisions, row)
-    left.set_ylabel(_Y, fontsize=RC["font.size"], color=MUTED)
-    figure.supxlabel(_legend(collisions), fontsize=RC["font.size"] - 1, color=INK)
+    right.label_outer()
+    figure.supxlabel(explain(collisions), fontsize=RC["font.size"] - 1, color=INK)
     return figure
 
 
@@ -39,11 +39,13 @@ def draw_rounds(axes: Axes, collisions: Collisions, row: int = 0) -> None:
     """Draw one number of buckets in every number of rounds."""
     for column, n in enumerate(collisions.n_hashes):
         _draw(axes, collisions, row, column, PALETTE[column], _rounds(n))
-    _dress(axes, f"In any of several rounds, {in_buckets(collisions.n_buckets[row])}")
+    several = len(collisions.n_hashes) > 1
+    rounds = "any of several rounds" if several else _rounds(collisions.n_hashes[0])
+    _dress(axes, f"In {rounds}, {in_buckets(collisions.n_buckets[row])}")
 
 
 def _dress(axes: Axes, title: str) -> None:
-    dress(axes, title, _X)
+    dress(axes, title, _X, _Y)
     axes.set(xlim=(-3, 183), ylim=(-0.02, 1.02), xticks=_TICKS)
     axes.grid(color=SHADE, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -85,7 +87,7 @@ def plotly_collisions(collisions: Collisions, row: int | None = None):
     figure.update_layout(
         template=plotly_template(),
         title={
-            "text": f"{in_buckets(collisions.n_buckets[row])}: {_legend(collisions)}",
+            "text": f"{in_buckets(collisions.n_buckets[row])}: {explain(collisions)}",
             "font": {"size": 13},
         },
         xaxis=ANGLE_AXIS,
@@ -149,6 +151,7 @@ def _rounds(n_hashes: int) -> str:
     return "1 round" if n_hashes == 1 else f"{n_hashes:,} rounds"
 
 
-def _legend(collisions: Collisions) -> str:
+def explain(collisions: Collisions) -> str:
+    """Say what lines and points are."""
     lines = "" if collisions.curve is None else "lines: theory; "
     return f"{lines}points: {collisions.n_pairs:,} random pairs, ± one standard error"

@@ -1,7 +1,5 @@
 """Draw vectors among the regions of the buckets: the plane whole, the sphere from both sides."""
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
@@ -15,6 +13,7 @@ from reformer_viz.figures.collisions import (
     PROBABILITY_AXIS,
     curve_traces,
     draw_rounds,
+    explain,
 )
 from reformer_viz.measure.collisions import Collisions
 from reformer_viz.measure.geometry import Geometry
@@ -51,8 +50,9 @@ def plot_geometry(geometry: Geometry, collisions: Collisions | None = None) -> F
         axes.set_aspect("equal")
     if collisions is not None:
         draw_rounds(every[-1], collisions)
-    why = "" if geometry.directions is None else _WHY[geometry.dimension]
-    figure.supxlabel(why, fontsize=style.RC["font.size"] - 1, color=style.INK)
+    said = [] if geometry.directions is None else [_WHY[geometry.dimension]]
+    said += [] if collisions is None else [f"On the right, {explain(collisions)}."]
+    figure.supxlabel("\n".join(said), fontsize=style.RC["font.size"] - 1, color=style.INK)
     return figure
 
 
@@ -151,30 +151,30 @@ def plotly_geometry(geometry: Geometry, collisions: Collisions | None = None):
     traces = _plane_traces(geometry) if geometry.dimension == 2 else _space_traces(geometry)
     for trace in traces:
         trace.update(showlegend=False)
-    figure = go.Figure(traces)
     right = 1.0 if collisions is None else 0.56
     reach = _reach(geometry)
     hidden = {"visible": False, "range": [-reach, reach], "constrain": "domain"}
-    figure.update_layout(
-        template=style.plotly_template(),
-        title={"text": _title(geometry)},
-        height=500,
-        margin={"t": 50, "b": 60},
-        xaxis={**hidden, "domain": [0, right]},
-        yaxis={**hidden, "scaleanchor": "x"},
-        scene=_space(geometry, right) if geometry.dimension == 3 else {},
-    )
+    layout = {
+        "template": style.plotly_template(),
+        "title": {"text": _title(geometry)},
+        "height": 500,
+        "margin": {"t": 50, "b": 60},
+        "xaxis": {**hidden, "domain": [0, right]},
+        "yaxis": {**hidden, "scaleanchor": "x"},
+        "scene": _space(geometry, right) if geometry.dimension == 3 else {},
+    }
     if collisions is not None:
-        _add_collisions(figure, geometry, collisions, right + 0.09)
-    return figure
+        traces += _collision_traces(geometry, collisions)
+        layout |= _collision_layout(right + 0.09)
+    return go.Figure(traces, layout)  # at once: every update of a figure takes milliseconds
 
 
-def _add_collisions(
-    figure: Any, geometry: Geometry, collisions: Collisions, left: float | int
-) -> None:
-    """Draw the curves on axes of their own, with a line at the geometry's angle."""
-    figure.add_traces([trace.update(xaxis="x2", yaxis="y2") for trace in curve_traces(collisions)])
-    figure.add_scatter(
+def _collision_traces(geometry: Geometry, collisions: Collisions) -> list:
+    """Return the curves on axes of their own, and a line at the geometry's angle."""
+    import plotly.graph_objects as go
+
+    curves = [trace.update(xaxis="x2", yaxis="y2") for trace in curve_traces(collisions)]
+    line = go.Scatter(
         x=[geometry.angle, geometry.angle],
         y=[0, 1],
         mode="lines",
@@ -184,11 +184,15 @@ def _add_collisions(
         xaxis="x2",
         yaxis="y2",
     )
-    figure.update_layout(
-        xaxis2={**ANGLE_AXIS, "domain": [left, 1], "anchor": "y2"},
-        yaxis2={**PROBABILITY_AXIS, "anchor": "x2"},
-        legend={"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "orientation": "v"},
-    )
+    return [*curves, line]
+
+
+def _collision_layout(left: float | int) -> dict:
+    return {
+        "xaxis2": {**ANGLE_AXIS, "domain": [left, 1], "anchor": "y2"},
+        "yaxis2": {**PROBABILITY_AXIS, "anchor": "x2"},
+        "legend": {"x": 1, "xanchor": "right", "y": 1, "yanchor": "top", "orientation": "v"},
+    }
 
 
 def _space(geometry: Geometry, right: float | int) -> dict:

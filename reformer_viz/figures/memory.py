@@ -31,11 +31,22 @@ _SYMBOLS: dict[Kind, str] = {
     "reversible": "circle",
     "chunked": "diamond",
 }
+WIDTHS: dict[Kind, tuple[float, float]] = {
+    "standard": (2.2, 6.5),
+    "checkpointed": (2.2, 6.0),
+    "reversible": (4.5, 8.5),
+    "chunked": (1.8, 4.5),
+}
+"""Of lines and of their marks. Reversing with and without pieces may need exactly the same: the
+second is drawn upon the first, as a thin line on a broad one."""
+
 AXES = {"depths": "layers", "lengths": "tokens", "n_hashes": "rounds"}
 
 MIB = 2**20
 SMALL = RC["font.size"] - 1
 _MOST_TICKS = 16
+_PIXELS = 4 / 3  # of a point, in which Matplotlib measures lines
+_GRADIENTS = "gradients of the parameters"
 
 
 def plot_memory(memory: Memory) -> Figure:
@@ -72,41 +83,93 @@ def plot_panels(memory: Memory, *more: Callable[[Axes, Memory], None]) -> Figure
 
 
 def plotly_memory(memory: Memory) -> Any:
-    """Draw `plot_memory` with Plotly: what is kept, the peak over the gradients, and the times."""
-    return plotly_panels(memory)
+    """Draw `plot_memory` with Plotly; what grows in the last kind is a pile of parts a point."""
+    return plotly_panels(memory)[0]
 
 
-def plotly_panels(memory: Memory, *more: str) -> Any:
-    """Draw the panels of `plotly_memory`, and leave room for more, which have these titles."""
+def plotly_panels(memory: Memory, *more: str) -> tuple[Any, list[dict]]:
+    """Draw the panels of `plotly_memory` and leave room for more, which have these titles.
+
+    Returns the figure and the places of those.
+    """
+    *_, last = memory.steps
+    titles = ["Kept for the backward, MiB", "Peak of one training step, MiB"]
+    titles += [f"In parts: {LABELS[last]}, MiB"]
+    titles += ["Time of one training step"] if memory.timed else []
+    figure, (kept, peak, parts, *others) = _in_panels([*titles, *more])
+    timed = others[: int(memory.timed)]
+    figure.add_scatter(**_plotly_gradients(memory), **peak)
+    for kind, step in memory.steps.items():
+        for of, place in ((step.kept, kept), (step.peak, peak)):
+            words = [in_units(n_bytes) for n_bytes in of]
+            curve = plotly_curve(memory, kind, of / MIB, words)
+            figure.add_scatter(**curve, showlegend=place == kept, **place)
+        for place in timed:
+            times = memory.relative_seconds(kind)
+            words = [f"{time:.2f} times the first kind's" for time in times]
+            figure.add_scatter(
+                **plotly_curve(memory, kind, times, words), showlegend=False, **place
+            )
+    for bar in _plotly_parts(memory):
+        figure.add_bar(**bar, **parts)
+    figure.update_xaxes(title={"text": AXES[memory.axis]}, showgrid=False)
+    for place in (kept, peak, *timed):
+        _scale_from_zero(figure, memory, place)
+    first, *_ = memory.steps
+    for place in timed:
+        figure.update_yaxes(title={"text": f"times the {LABELS[first]} step"}, **place)
+    figure.update_xaxes(type="category", **parts)
+    return figure, others[len(timed) :]
+
+
+def _in_panels(titles: list[str]) -> tuple[Any, list[dict]]:
+    """Make an empty figure with so many panels, and name their places."""
     from plotly.subplots import make_subplots  # slow to import, and print does without
 
-    titles = ["Kept for the backward, MiB", "Peak of one training step, MiB", "Time of one step"]
-    n_panels = 3 if memory.timed else 2
-    titles = [*titles[:n_panels], *more]
-    figure = make_subplots(1, len(titles), subplot_titles=titles, horizontal_spacing=0.08)
-    figure.add_scatter(**_plotly_gradients(memory), row=1, col=2)
-    for kind, step in memory.steps.items():
-        panels = [
-            (of / MIB, [in_units(n_bytes) for n_bytes in of]) for of in (step.kept, step.peak)
-        ]
-        times = memory.relative_seconds(kind)
-        panels.append((times, [f"{time:.2f} times the first kind's" for time in times]))
-        for column, (amounts, words) in enumerate(panels[:n_panels], 1):
-            curve = plotly_curve(memory, kind, amounts, words)
-            figure.add_scatter(**curve, showlegend=column == 1, row=1, col=column)
+    n_columns = 2 if len(titles) == 4 else 3
+    n_rows = -(-len(titles) // n_columns)
+    spacing = {"horizontal_spacing": 0.08, "vertical_spacing": 0.2}
+    figure = make_subplots(n_rows, n_columns, subplot_titles=titles, **spacing)
+    figure.update_layout(
+        template=plotly_template(),
+        barmode="stack",
+        height=150 + 290 * n_rows,
+        margin={"b": 130},
+        legend={"yref": "container", "y": 0.01, "yanchor": "bottom"},
+    )
+    figure.update_annotations(font_size=14)
+    return figure, [
+        {"row": place // n_columns + 1, "col": place % n_columns + 1}
+        for place in range(len(titles))
+    ]
+
+
+def _scale_from_zero(figure: Any, memory: Memory, place: dict) -> None:
+    """Let both axes of a panel begin at 0, with ticks where something was measured."""
     ticks = _ticks(memory.values)
-    for column in range(1, n_panels + 1):
-        figure.update_xaxes(
-            title={"text": AXES[memory.axis]},
-            tickvals=ticks,
-            ticktext=[f"{tick:,}" for tick in ticks],
-            showgrid=False,
-            range=[0, float(memory.values[-1] * 1.05)],
-            col=column,
-        )
-        figure.update_yaxes(rangemode="tozero", col=column)
-    figure.update_layout(template=plotly_template(), height=420)
-    return figure
+    figure.update_xaxes(
+        tickvals=ticks,
+        ticktext=[f"{tick:,}" for tick in ticks],
+        range=[0, float(memory.values[-1] * 1.05)],
+        **place,
+    )
+    figure.update_yaxes(rangemode="tozero", **place)
+
+
+def _plotly_parts(memory: Memory) -> Iterator[dict]:
+    """Describe what a step of the last kind has at once: a pile at every point, part by part."""
+    for name, part, colour in _parts(memory):
+        amounts = np.broadcast_to(part, memory.values.shape)
+        yield {
+            "x": [f"{value:,}" for value in memory.values],
+            "y": amounts / MIB,
+            "name": name,
+            "legendgroup": name,
+            "showlegend": name != _GRADIENTS,  # which the panel of peaks names
+            "marker": {"color": colour},
+            "customdata": [in_units(n_bytes) for n_bytes in amounts],
+            "hovertemplate": f"%{{x}} {AXES[memory.axis]}: %{{customdata}}",
+        }
 
 
 def _plotly_gradients(memory: Memory) -> dict:
@@ -114,7 +177,8 @@ def _plotly_gradients(memory: Memory) -> dict:
     return {
         "x": memory.values,
         "y": memory.parameters / MIB,
-        "name": "gradients of the parameters",
+        "name": _GRADIENTS,
+        "legendgroup": _GRADIENTS,
         "mode": "lines",
         "fill": "tozeroy",
         "line": {"color": PALETTE[7], "width": 1},
@@ -126,14 +190,15 @@ def _plotly_gradients(memory: Memory) -> dict:
 
 def plotly_curve(memory: Memory, kind: Kind, amounts: np.ndarray, words: list[str]) -> dict:
     """Describe one kind's line."""
+    width, size = WIDTHS[kind]
     return {
         "x": memory.values,
         "y": amounts,
         "name": LABELS[kind],
         "legendgroup": kind,
         "mode": "lines+markers",
-        "line": {"color": COLOURS[kind], "width": 2.5},
-        "marker": {"color": COLOURS[kind], "symbol": _SYMBOLS[kind], "size": 8},
+        "line": {"color": COLOURS[kind], "width": _PIXELS * width},
+        "marker": {"color": COLOURS[kind], "symbol": _SYMBOLS[kind], "size": _PIXELS * size},
         "customdata": words,
         "hovertemplate": f"%{{x:,}} {AXES[memory.axis]}: %{{customdata}}",
     }
@@ -158,7 +223,7 @@ def _draw_peak(axes: Axes, memory: Memory) -> None:
     for kind, step in memory.steps.items():
         draw_line(axes, memory, step.peak / MIB, kind)
     axes.annotate(
-        "gradients of the parameters",
+        _GRADIENTS,
         (memory.values[-1], memory.parameters[-1] / MIB),
         (-4, 3),
         textcoords="offset points",
@@ -206,7 +271,7 @@ def _parts(memory: Memory) -> Iterator[tuple[str, np.ndarray, str]]:
     step = memory.steps[kind]
     yield "parameters", memory.parameters, PALETTE[7]
     yield "AdamW's memory", memory.optimizer, "#A3A3A3"
-    yield "gradients", memory.parameters, SHADE
+    yield _GRADIENTS, memory.parameters, SHADE
     yield "buckets, random states", step.integers, PALETTE[3]
     yield "activations, at most", step.activations, COLOURS[kind]
 
@@ -222,18 +287,18 @@ def _draw_times(axes: Axes, memory: Memory) -> None:
 def draw_line(
     axes: Axes, memory: Memory, amounts: np.ndarray, kind: Kind, linestyle: str = "-"
 ) -> None:
-    """Draw one kind's line, the thinner the later, so that none hides behind another."""
-    place = list(memory.steps).index(kind)
+    """Draw one kind's line, the later on the earlier."""
+    width, size = WIDTHS[kind]
     axes.plot(
         memory.values,
         amounts,
         marker=MARKERS[kind],
         linestyle=linestyle,
         color=COLOURS[kind],
-        linewidth=2.6 - 0.4 * place,
-        markersize=6.5 - 0.8 * place,
+        linewidth=width,
+        markersize=size,
         label=LABELS[kind],
-        zorder=3 + 0.1 * place,
+        zorder=3 + 0.1 * list(memory.steps).index(kind),
     )
 
 

@@ -16,6 +16,7 @@ _MOST_ROWS = 40
 _WIDTH, _NARROWEST, _LETTER, _CELL = 704, 11, 8, 21
 """Pixels: a row's width, that of a cell and of a letter, and a row's height."""
 
+_CLEAR = 8  # pixels between the painted text and the title above it
 _LONGEST = 7  # letters of a token that are painted
 _BELOW, _AROUND = 210, 150  # pixels of the charts below the text, and of all around them
 _STRONGEST = 0.75  # of a colour in white: dark text stays readable on it
@@ -98,6 +99,7 @@ def plotly_miss_cost(cost: MissCost, n_hashes: int = 1) -> Any:
     figure.update_yaxes(title={"text": "bits"}, row=2)
     height = painted + _BELOW + _AROUND
     figure.update_layout(template=plotly_template(), showlegend=False, height=height)
+    figure.layout.annotations[0].yshift = _CLEAR
     return figure
 
 

@@ -55,8 +55,7 @@ def plot_memory_with_paper(memory: Memory) -> Figure:
 
 def plotly_memory_with_paper(memory: Memory) -> Any:
     """Draw `plot_memory_with_paper` with Plotly."""
-    figure = plotly_panels(memory, _SHORT_TITLE)
-    at = {"row": 1, "col": 4 if memory.timed else 3}
+    figure, [at] = plotly_panels(memory, _SHORT_TITLE)
     for kind, step in memory.steps.items():
         words = [in_units(n_bytes) for n_bytes in step.activations]
         curve = plotly_curve(memory, kind, step.activations / MIB, words)
@@ -82,7 +81,6 @@ def plotly_memory_with_paper(memory: Memory) -> Any:
     )
     ticktext = [in_units(tick * MIB) for tick in ticks]
     figure.update_yaxes(type="log", tickvals=ticks.tolist(), ticktext=ticktext, **at)
-    figure.update_layout(height=480)
     return figure
 
 

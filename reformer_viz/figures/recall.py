@@ -106,9 +106,8 @@ def plotly_recall(*recalls: Recall):
             place = _Place(row=row, column=column, rows=len(recalls), columns=columns)
             axes |= _plotly_axes(place, recall, quantities)
             named = column == 0 and recall.label
-            titles.append(
-                place.title(f"<b>{recall.label}</b>: {title.lower()}" if named else title)
-            )
+            title = _in_two_lines(f"<b>{recall.label}</b>: {title.lower()}" if named else title)
+            titles.append(place.title(title))
             traces += _traces(recall, quantities, place.number)
     height = _ROW_HEIGHT * len(recalls)
     # All at once: Plotly checks every change of a figure anew.
@@ -118,9 +117,8 @@ def plotly_recall(*recalls: Recall):
             **axes,
             "annotations": titles,
             "template": plotly_template(),
-            "width": 800,
             "height": height + 150,
-            "margin": {"l": 50, "r": 10, "t": 40, "b": 110},
+            "margin": {"l": 50, "r": 10, "t": 50, "b": 110},
             "legend": {"orientation": "h", "y": -70 / height, "yanchor": "top"},
             "hovermode": "closest",
         },
@@ -170,6 +168,13 @@ class _Place:
             "showarrow": False,
             "font": {"size": 13},
         }
+
+
+def _in_two_lines(title: str) -> str:
+    """Break a title near its middle: in a narrow page it would run into its neighbour."""
+    middle, blanks = len(title) / 2, [at for at, letter in enumerate(title) if letter == " "]
+    at = min(blanks, key=lambda blank: abs(blank - middle))
+    return f"{title[:at]}<br>{title[at + 1 :]}"
 
 
 def _plotly_axes(place: _Place, recall: Recall, quantities: dict) -> dict:

@@ -97,15 +97,15 @@ def _looks(reconstruction: Reconstruction) -> Iterator[tuple[Precision, tuple[st
 
 
 def _mark_rounding(axes: Axes, rounding: float) -> None:
-    """Draw how far one rounding may be off."""
+    """Draw how far one rounding may be off, and say so beside the axes, where no error is drawn."""
     axes.axhline(rounding, color=MUTED, linestyle=":", linewidth=1.1)
     axes.annotate(
-        f"one rounding, {rounding:.1e}",
+        f"one rounding,\n{rounding:.1e}",
         (1, rounding),
-        (-2, 3),
+        (5, 0),
         xycoords=("axes fraction", "data"),
         textcoords="offset points",
-        ha="right",
+        va="center",
         fontsize=_SMALL,
         color=MUTED,
     )

@@ -1,10 +1,14 @@
 """The pictures of sparsity: who sees whom by first round, full attention beside it, every head."""
 
+from math import ceil
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.colors import Normalize, PowerNorm, to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from reformer_viz import style
@@ -16,6 +20,7 @@ from reformer_viz.measure.words import count, in_percent, percent
 _FAINTEST = 0.25  # a cell in which one pair is seen must still show
 _STRONGEST = 99.5  # percentile of the cells in which somebody is seen
 _GAMMA = 0.4  # weights fall off steeply: without it all but the largest would look like none
+_ROOM_FOR_STRIPES = 128  # tokens: more, and stripes in cells run into each other
 LITTLE = 0.2
 """Of full attention: bars that are all shorter get a scale of their own."""
 
@@ -23,21 +28,43 @@ _LOST, _GAINED = style.PALETTE[5], style.PALETTE[0]
 _RULE_NAMES = {"chunks": "Chunk rule", "sliding": "Sliding rule"}
 
 
-def plot_sparsity(sparsity: Sparsity, rounds: int | None = None) -> Figure:
+class Sorted(NamedTuple):
+    """Who sees whom in another order than the text's: a round's, and the counts of every cell."""
+
+    round: int
+    cells: np.ndarray
+
+    @property
+    def possible(self) -> np.ndarray:
+        """In a sorted order any place may hold a pair."""
+        return np.ones(self.cells.shape[1:], dtype=np.int64)
+
+
+def plot_sparsity(
+    sparsity: Sparsity,
+    rounds: int | None = None,
+    order: Sorted | None = None,
+    cell: tuple[int, int] | None = None,
+) -> Figure:
     """Draw who sees whom, coloured by the round that saw it first, and full attention's weights.
 
     Queries in rows, keys in columns, in reading order. Below: what each round adds to the pairs
     seen, to full attention's weight found and to the scores computed, all as shares of full
-    attention's. `rounds` draws the first of them only; None draws all.
+    attention's. `rounds` draws the first of them only; None draws all. With `order` who sees whom
+    is drawn in a round's sorted order. A `cell`, row and column, is marked.
     """
     rounds = sparsity.n_rounds if rounds is None else rounds
     sparsity.check_rounds(rounds)
     figure = style.new_figure(9.0, 5.9 if sparsity.mass else 6.4)
     top = ["seen", "weights"] if sparsity.mass else ["seen", "seen"]
     axes = figure.subplot_mosaic([top, ["shares", "shares"]], height_ratios=[4.2, 1.0])
-    _plot_seen(axes["seen"], sparsity, rounds)
+    _plot_seen(axes["seen"], sparsity, rounds, order)
     if sparsity.mass:
         _plot_weights(axes["weights"], sparsity)
+    if cell is not None:
+        _mark_cell(axes["seen"], sparsity.grid, cell)
+        if sparsity.mass and order is None:
+            _mark_cell(axes["weights"], sparsity.grid, cell)
     _plot_shares(axes["shares"], sparsity, rounds)
     _add_key(figure, sparsity, rounds)
     return figure
@@ -48,20 +75,28 @@ def round_colours(n_rounds: int) -> list[str]:
     return style.bucket_colours(n_rounds)
 
 
-def cell_colours(sparsity: Sparsity, rounds: int) -> np.ndarray:
+def is_striped(sparsity: Sparsity, round: int) -> bool:
+    """Say whether a round is told from its neighbours by a stripe: there are more than hues."""
+    return style.needs_hatching(sparsity.n_rounds) and round % 2 == 1
+
+
+def cell_colours(sparsity: Sparsity, rounds: int, order: Sorted | None = None) -> np.ndarray:
     """Colour every cell by the rounds that first see its pairs: "cells cells 3", 0 to 1.
 
     A cell of many pairs mixes its rounds' colours, the stronger the more of its pairs are seen.
     """
     colours = np.array([to_rgb(colour) for colour in round_colours(sparsity.n_rounds)])
-    first_seen = sparsity.first_seen[:rounds].astype(float)
+    counts, possible = sparsity.first_seen, sparsity.possible
+    if order is not None:
+        counts, possible = order.cells, order.possible
+    first_seen = counts[:rounds].astype(float)
     seen = first_seen.sum(0)
     image = np.ones((*seen.shape, 3))
-    image[sparsity.possible > 0] = to_rgb(style.SHADE)
+    image[possible > 0] = to_rgb(style.SHADE)
     some = seen > 0
     if some.any():
         mixed = np.einsum("rp,rc->pc", first_seen[:, some], colours[:rounds]) / seen[some, None]
-        density = (seen / np.maximum(sparsity.possible, 1))[some]
+        density = (seen / np.maximum(possible, 1))[some]
         strength = np.sqrt(np.minimum(density / np.percentile(density, _STRONGEST), 1))
         strength = (_FAINTEST + (1 - _FAINTEST) * strength)[:, None]
         image[some] = strength * mixed + (1 - strength) * to_rgb(style.SHADE)
@@ -78,19 +113,48 @@ def shares_of(sparsity: Sparsity, rounds: int) -> dict[str, np.ndarray]:
     return shares
 
 
-def _plot_seen(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
+def _plot_seen(axes: Axes, sparsity: Sparsity, rounds: int, order: Sorted | None) -> None:
     seen = int(sparsity.pairs_first_seen[:rounds].sum())
     axes.imshow(
-        cell_colours(sparsity, rounds), interpolation="nearest", extent=_extent(sparsity.grid)
+        cell_colours(sparsity, rounds, order),
+        interpolation="nearest",
+        extent=_extent(sparsity.grid),
     )
+    if sparsity.grid.per_cell == 1 and sparsity.length <= _ROOM_FOR_STRIPES:
+        _stripe_cells(axes, sparsity, rounds, sparsity.first_seen if order is None else order.cells)
+    where, how = "position", ""
+    if order is not None:
+        where, how = "slot", f", as round {order.round} sorts"
     sees = "sees" if rounds == 1 else "see"
     style.dress(
         axes,
         f"{count(rounds, 'round')} {sees} {percent(seen, sparsity.n_possible)} of the pairs",
-        _named("position of the key", sparsity),
-        "position of the query",
+        _named(f"{where} of the key{how}", sparsity),
+        f"{where} of the query{how}",
     )
     _count_positions(axes)
+
+
+def _mark_cell(axes: Axes, grid: Grid, cell: tuple[int, int]) -> None:
+    """Frame a cell's row and its column."""
+    end = grid.n_cells * grid.per_cell
+    row, column = (at * grid.per_cell - 0.5 for at in cell)
+    for corner, width, height in (
+        ((-0.5, row), end, grid.per_cell),
+        ((column, -0.5), grid.per_cell, end),
+    ):
+        frame = Rectangle(corner, width, height, fill=False, edgecolor=style.INK, zorder=4)
+        frame.set(linewidth=0.9)
+        axes.add_patch(frame)
+
+
+def _stripe_cells(axes: Axes, sparsity: Sparsity, rounds: int, cells: np.ndarray) -> None:
+    colours = round_colours(sparsity.n_rounds)
+    for round in filter(lambda round: is_striped(sparsity, round), range(rounds)):
+        query, key = np.nonzero(cells[round])
+        stripes = [Rectangle((j - 0.5, i - 0.1), 1, 0.3) for i, j in zip(query, key, strict=True)]
+        colour = style.text_on(colours[round])
+        axes.add_collection(PatchCollection(stripes, facecolor=colour, linewidth=0, alpha=0.8))
 
 
 def _plot_weights(axes: Axes, sparsity: Sparsity) -> None:
@@ -121,7 +185,10 @@ def _plot_shares(axes: Axes, sparsity: Sparsity, rounds: int) -> None:
     colours = round_colours(sparsity.n_rounds)
     for row, adds in enumerate(bars.values()):
         left = np.cumsum(adds) - adds
-        axes.barh(row, adds, left=left, color=colours[:rounds], height=0.62)
+        bars_of = axes.barh(row, adds, left=left, color=colours[:rounds], height=0.62)
+        for round, bar in enumerate(bars_of):
+            if is_striped(sparsity, round):
+                bar.set(hatch="////", edgecolor=style.text_on(colours[round]), linewidth=0)
         words = axes.annotate(
             in_percent(float(adds.sum())),
             (adds.sum(), row),
@@ -148,12 +215,21 @@ def _add_key(figure: Figure, sparsity: Sparsity, rounds: int) -> None:
     colours = round_colours(sparsity.n_rounds)
     figure.legend(
         handles=[
-            *(Patch(color=colours[round], label=f"round {round}") for round in range(rounds)),
+            *(
+                Patch(
+                    facecolor=colours[round],
+                    edgecolor=style.text_on(colours[round]),
+                    linewidth=0,
+                    hatch="////" if is_striped(sparsity, round) else None,
+                    label=f"round {round}",
+                )
+                for round in range(rounds)
+            ),
             Patch(color=style.SHADE, label="seen by none"),
         ],
         title="first seen by",
         loc="outside lower center",
-        ncols=min(9, rounds + 1),
+        ncols=rounds + 1 if rounds < 9 else ceil((rounds + 1) / 2),
         handlelength=1.2,
         frameon=False,
         fontsize=style.RC["font.size"] - 0.5,

@@ -1,10 +1,18 @@
 """The picture of sparsity as SVG: the same bytes on every machine, and small enough to store."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from reformer_viz import style
 from reformer_viz.figures import svg
-from reformer_viz.figures.sparsity import LITTLE, round_colours, shares_of
+from reformer_viz.figures.sparsity import (
+    LITTLE,
+    Sorted,
+    is_striped,
+    round_colours,
+    shares_of,
+)
 from reformer_viz.measure.pairs import Grid
 from reformer_viz.measure.sparsity import Sparsity
 from reformer_viz.measure.words import in_percent
@@ -12,6 +20,7 @@ from reformer_viz.measure.words import in_percent
 # The picture's own units; a browser scales it to the page.
 WIDTH, SIDE, TOP, LEFT, RIGHT = 800, 330, 26, 42, 428
 BARS, BAR, NAMES, ROOM = TOP + SIDE + 42, 18, 160, 520
+_NAMED_ROUNDS = 8  # of more the key has only numbers
 _MOST_CELLS, _SHARED_CELLS = 128, 64  # along a square's side: more share that few
 _DENSITIES = (0.35, 0.6, 1.0)  # opacities of a shared cell: few of its pairs seen, some, many
 WEIGHT_LEVELS = 8
@@ -20,19 +29,20 @@ WEIGHT_LEVELS = 8
 def draw_svg(
     sparsity: Sparsity,
     rounds: int,
-    cells: np.ndarray | None = None,
-    title: str = "who sees whom, in reading order",
+    order: Sorted | None = None,
+    cell: tuple[int, int] | None = None,
 ) -> str:
     """Draw what `plot_sparsity` draws, for places where no script runs.
 
-    `cells` are the counts to draw, when not those of reading order. Stands on a white card of its
-    own, because a still picture cannot follow a dark page.
+    Stands on a white card of its own, because a still picture cannot follow a dark page.
     """
     sparsity.check_rounds(rounds)
-    if cells is None:
+    if order is None:
         cells, possible = sparsity.first_seen, sparsity.possible
-    else:  # in a sorted order any place may hold a pair
-        possible = np.ones(cells.shape[1:], dtype=np.int64)
+        title = "who sees whom, in reading order"
+    else:
+        cells, possible = order.cells, order.possible
+        title = f"who sees whom, as round {order.round} sorts"
     height = BARS + 3 * (BAR + 8) + 30
     return "".join(
         [
@@ -41,11 +51,29 @@ def draw_svg(
             f'<rect width="{WIDTH}" height="{height}" rx="6" fill="{style.PAPER}"/>',
             *_square(LEFT, title, _seen(cells[:rounds], possible, sparsity)),
             *_weights(sparsity),
+            *_marks(sparsity, cell, (LEFT, RIGHT) if order is None else (LEFT,)),
             *_bars(sparsity, rounds),
             *_key(sparsity, rounds, height),
             "</svg>",
         ]
     )
+
+
+def _marks(sparsity: Sparsity, cell: tuple[int, int] | None, lefts: tuple[int, ...]) -> list[str]:
+    """Frame a cell's row and its column."""
+    if cell is None:
+        return []
+    unit = SIDE / sparsity.grid.n_cells
+    row, column = (unit * at - 1 for at in cell)
+    boxes = [
+        box
+        for left in lefts
+        for box in (
+            svg.path(np.array([left - 1]), TOP + row, SIDE + 2, unit + 2, "none"),
+            svg.path(np.array([left + column]), TOP - 1, unit + 2, SIDE + 2, "none"),
+        )
+    ]
+    return [f'<g stroke="{style.INK}" stroke-width="1.5">', *boxes, "</g>"]
 
 
 def weight_levels(weights: np.ndarray, levels: int) -> tuple[np.ndarray, float]:
@@ -85,6 +113,10 @@ def _seen(counts: np.ndarray, possible: np.ndarray, sparsity: Sparsity) -> list[
         chosen = (seen > 0) & (most == round)
         if exact:
             parts.append(f'<path d="{svg.runs(chosen)}" fill="{colour}"/>')
+            if is_striped(sparsity, round):
+                stripes = svg.runs(chosen).replace("v1h", "v.3h")
+                stripe = f'transform="translate(0 .4)" fill="{style.text_on(colour)}"'
+                parts.append(f'<path d="{stripes}" {stripe}/>')
             continue
         for level, opacity in enumerate(_DENSITIES):
             of_level = svg.runs(chosen & (density == level))
@@ -133,13 +165,8 @@ def _bars(sparsity: Sparsity, rounds: int) -> list[str]:
         y = BARS + row * (BAR + 8)
         parts.append(svg.text(name, NAMES - 8, y + 13, "end"))
         edges = NAMES + ROOM / most * np.concatenate([[0], adds.cumsum()])
-        for left, right, colour in zip(
-            edges, edges[1:], round_colours(sparsity.n_rounds), strict=False
-        ):
-            parts.append(
-                f'<rect x="{left:.1f}" y="{y}" width="{right - left:.1f}" height="{BAR}" '
-                f'fill="{colour}"/>'
-            )
+        for round, (left, right) in enumerate(pairwise(edges)):
+            parts += _swatch(sparsity, round, left, y, right - left, BAR)
         end = edges[-1]
         if whole and end < full < end + 50:
             end = full  # past the line
@@ -149,8 +176,26 @@ def _bars(sparsity: Sparsity, rounds: int) -> list[str]:
 
 def _key(sparsity: Sparsity, rounds: int, height: int) -> list[str]:
     parts = [svg.text("first seen by", NAMES - 8, height - 12, "end")]
-    for round, colour in enumerate(round_colours(sparsity.n_rounds)[:rounds]):
-        x = NAMES + 72 * round
-        parts.append(f'<rect x="{x}" y="{height - 22}" width="11" height="11" fill="{colour}"/>')
-        parts.append(svg.text(f"round {round}", x + 16, height - 12, "start"))
+    step, name = (72, "round ") if rounds <= _NAMED_ROUNDS else ((WIDTH - NAMES) / rounds, "")
+    for round in range(rounds):
+        x = NAMES + step * round
+        parts += _swatch(sparsity, round, x, height - 22, 11, 11)
+        parts.append(svg.text(f"{name}{round}", x + 16, height - 12, "start"))
+    return parts
+
+
+def _swatch(
+    sparsity: Sparsity,
+    round: int,
+    x: svg.Number,
+    y: svg.Number,
+    width: svg.Number,
+    height: svg.Number,
+) -> list[str]:
+    """Paint a box in a round's colour, with its stripe if it has one."""
+    colour = round_colours(sparsity.n_rounds)[round]
+    parts = [f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{height}" fill="{colour}"/>']
+    if is_striped(sparsity, round):
+        stripe = f'height="3" fill="{style.text_on(colour)}"'
+        parts.append(f'<rect x="{x:.1f}" y="{y + height - 6}" width="{width:.1f}" {stripe}/>')
     return parts

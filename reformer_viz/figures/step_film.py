@@ -33,6 +33,10 @@ _MIB = 2**20
 _SMALL = RC["font.size"] - 1
 _LAYER = re.compile(r"layer (\d+)")
 _ROOM = 1.36  # above the highest point, for names
+_LIVE_ROOM = 1.55  # where there are more of them
+_STRIPE = "rgba(128,128,128,0.16)"  # seen on light pages and on dark ones
+_MOST_NUMBERS = 24  # of layers along a film
+_LEFT = 0.75  # of a film, after which words stand left of their place
 
 
 def plot_step_film(films: StepFilms) -> Figure:
@@ -77,14 +81,40 @@ def plotly_step_film(films: StepFilms):
         for trace in _plotly_traces(film):
             figure.add_scatter(**trace, showlegend=number == 0, **place)
         figure.add_scatter(**_plotly_names(film), showlegend=False, **place)
-        figure.add_vline(x=film.n_forward, line={"color": MUTED, "width": 1}, **place)
+    drawn = [_on_axes(film, number) for number, film in enumerate(films.films)]
+    shapes = [shape for of_film, _ in drawn for shape in of_film]
+    notes = [note for _, of_film in drawn for note in of_film]
+    figure.update_layout(shapes=shapes, annotations=[*figure.layout.annotations, *notes])
     figure.update_xaxes(showgrid=False, rangemode="tozero", tickformat=",d", nticks=5)
     figure.update_xaxes(title={"text": "operation"}, row=rows)
     figure.update_yaxes(title={"text": "MiB alive"}, col=1)
-    top = max(film.peak for film in films.films) / _MIB * _ROOM
+    top = max(film.peak for film in films.films) / _MIB * _LIVE_ROOM
     figure.update_yaxes(range=[0, top])
-    figure.update_layout(template=plotly_template(), height=170 + 230 * rows, hovermode="closest")
+    figure.update_layout(template=plotly_template(), height=170 + 260 * rows, hovermode="closest")
     return figure
+
+
+def _on_axes(film: StepFilm, number: int) -> tuple[list[dict], list[dict]]:
+    """Describe what stands behind and above a film: layers, the turn, and what is kept there."""
+    axes = {"xref": f"x{number + 1 if number else ''}", "yref": f"y{number + 1 if number else ''}"}
+    above = {**axes, "yref": f"{axes['yref']} domain", "showarrow": False, "font": {"size": 11}}
+    axes["yref"] = above["yref"]
+    turn = {"x0": film.n_forward, "x1": film.n_forward, "line": {"color": MUTED, "width": 1}}
+    shapes, notes = [{"type": "line", "y0": 0, "y1": 1, **turn, **axes}], []
+    for layer, start, stop in layer_spans(film):
+        if layer % 2:
+            looks = {"fillcolor": _STRIPE, "line": {"width": 0}, "layer": "below"}
+            ends = {"x0": start, "x1": stop, "y0": 0, "y1": 1}
+            shapes.append({"type": "rect", **ends, **looks, **axes})
+        if stop - start > len(film.live) / _MOST_NUMBERS:
+            place = {"x": (start + stop) / 2, "y": 0.85, "yanchor": "top"}
+            notes.append({"text": str(layer), **place, **above})
+    kept = f"forward, keeps<br>{in_units(film.kept)}"
+    for words, align in ((kept, "right"), ("backward", "left")):
+        place = {"x": film.n_forward, "y": 1, "xanchor": align, "yanchor": "top", "align": align}
+        shift = 4 if align == "left" else -4
+        notes.append({"text": words, "xshift": shift, **place, **above})
+    return shapes, notes
 
 
 def _plotly_traces(film: StepFilm) -> Iterator[dict]:
@@ -113,17 +143,20 @@ def _plotly_traces(film: StepFilm) -> Iterator[dict]:
 
 
 def _plotly_names(film: StepFilm) -> dict:
-    """Describe the marks of what is kept and of the peak, with their names."""
+    """Describe the marks of what is kept, whose name stands above, and of the peak."""
     at = [film.n_forward - 1, film.peak_at]
+    kept, peak = f"kept {in_units(film.kept)}", f"peak {in_units(film.peak)}"
+    left = film.peak_at > _LEFT * len(film.live)
     return {
         "x": at,
         "y": film.live[at] / _MIB,
         "name": f"kept and peak, {LABELS[film.kind]}",
         "mode": "markers+text",
         "marker": {"color": MUTED, "size": 7, "symbol": ["circle", "triangle-down"]},
-        "text": [f"kept {in_units(film.kept)}", f"peak {in_units(film.peak)}"],
-        "textposition": "top left",
-        "hovertemplate": "%{text}",
+        "text": ["", peak],
+        "textposition": f"top {'left' if left else 'right'}",
+        "customdata": [kept, peak],
+        "hovertemplate": "%{customdata}",
     }
 
 
@@ -212,7 +245,7 @@ def _write(axes: Axes, operation: int, n_bytes: int, words: str, left: bool, abo
 def _stripe_layers(axes: Axes, film: StepFilm, top: float) -> None:
     """Shade every second layer, and number them where there is room."""
     spans = list(layer_spans(film))
-    widest = len(film.live) / 24
+    widest = len(film.live) / _MOST_NUMBERS
     for layer, start, stop in spans:
         if layer % 2:
             axes.axvspan(start, stop, color=SHADE, alpha=0.55, linewidth=0, zorder=0)

@@ -359,7 +359,7 @@ def _draw_x_axis(x: Axis, y: Axis) -> Iterator[str]:
         "path", d=f"M{number(x.start, 1)} {number(foot, 1)}H{number(x.end, 1)}", stroke=style.MUTED
     )
     for place, label in x.ticks():
-        yield text(label, place, foot + 16, font_size=11, fill=style.MUTED)
+        yield text(label, place, foot + 16, font_size=_tick_size(x), fill=style.MUTED)
     if x.layout.title.text:
         middle = (x.start + x.end) / 2
         yield text(plain(x.layout.title.text), middle, foot + 34, fill=style.MUTED)
@@ -372,12 +372,16 @@ def _draw_y_axis(x: Axis, y: Axis) -> Iterator[str]:
     side, anchor = (x.end + 6, "start") if right else (x.start - 6, "end")
     ticks = y.ticks()
     for place, label in ticks:
-        yield text(label, side, place + 4, anchor, font_size=11, fill=style.MUTED)
+        yield text(label, side, place + 4, anchor, font_size=_tick_size(y), fill=style.MUTED)
     if y.layout.title.text:
         longest = max([len(label) for _, label in ticks], default=0) * _LETTER
         at = side + (longest + 14 if right else -longest - 8), (y.start + y.end) / 2
         turn = f"rotate(-90 {number(at[0], 1)} {number(at[1], 1)})"
         yield text(plain(y.layout.title.text), *at, transform=turn, fill=style.MUTED)
+
+
+def _tick_size(axis: Axis) -> Number:
+    return axis.layout.tickfont.size or 11
 
 
 def _draw_shapes(

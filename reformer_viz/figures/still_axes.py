@@ -73,7 +73,7 @@ class Axis:
             return values, [plain(text) for text in texts]
         if self.categories:
             return self.categories, list(self.categories)
-        values = _decades(self.low, self.high) if self.log else self._steps()
+        values = decades(self.low, self.high) if self.log else self._steps()
         return values, [self._write(value) for value in values]
 
     def _steps(self) -> list[float]:
@@ -198,8 +198,8 @@ def _range_of(layout: Any, scaled: np.ndarray, named: bool, edge: Number) -> tup
     return (high, low) if reverse and layout.range is None else (low, high)
 
 
-def _decades(low: Number, high: Number) -> list[float]:
-    """Return powers of ten; where there are few, their double and fivefold as well."""
+def decades(low: Number, high: Number) -> list[float]:
+    """Return powers of ten around two logarithms; of few, their double and fivefold as well."""
     low, high = sorted((low, high))
     first, last = floor(low), ceil(high)
     every = ceil((last - first) / _MOST_DECADES) or 1

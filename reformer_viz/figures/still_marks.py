@@ -244,7 +244,7 @@ def point_colours(mark: Mark) -> object:
 
 def spread(values: object, length: int) -> Sequence:
     """Give every point its own value."""
-    if isinstance(values, str | Number):
+    if values is None or isinstance(values, str | Number):
         return [values] * length
     return list(values)
 
@@ -266,7 +266,9 @@ def _error_bars(mark: Mark, x: np.ndarray) -> Iterator[str]:
         for a, b, c in zip(x, bottom, top, strict=True)
         if np.isfinite([a, b, c]).all()
     )
-    yield _path(d, "none", error.color or mark.colour, error.thickness or 1.5, None)
+    colour = point_colours(mark)
+    colour = error.color or (colour if isinstance(colour, str) else mark.colour)
+    yield _path(d, "none", colour, error.thickness or 1.5, None)
 
 
 def _texts(trace: Any, x: np.ndarray, y: np.ndarray) -> Iterator[str]:
@@ -276,12 +278,11 @@ def _texts(trace: Any, x: np.ndarray, y: np.ndarray) -> Iterator[str]:
     side, anchor = {"left": (-7, "end"), "right": (7, "start")}.get(
         where.split()[-1], (0, "middle")
     )
-    colour = trace.textfont.color if isinstance(trace.textfont.color, str) else None
-    size = trace.textfont.size if isinstance(trace.textfont.size, Number) else None
-    for words, a, b in zip(spread(trace.text, len(x)), x, y, strict=True):
+    font = trace.textfont
+    looks = (spread(values, len(x)) for values in (trace.text, font.color, font.size))
+    for words, colour, size, a, b in zip(*looks, x, y, strict=True):
         if words and np.isfinite([a, b]).all():
-            looks = {"fill": colour, "font_size": size}
-            yield text(plain(words), a + side, b + rise, anchor, **looks)
+            yield text(plain(words), a + side, b + rise, anchor, fill=colour, font_size=size)
 
 
 def draw_band(mark: Mark, before: Mark | None) -> Iterator[str]:

@@ -25,8 +25,10 @@ def element(tag: str, content: str = "", **attributes: object) -> str:
     return f"<{tag}{said}>{content}</{tag}>" if content else f"<{tag}{said}/>"
 
 
-def text(words: object, x: Number, y: Number, anchor: str = "middle", **attributes: object) -> str:
-    """Write words at a place: `anchor` is which part of them stands there."""
+def text(
+    words: object, x: Number, y: Number, anchor: str | None = "middle", **attributes: object
+) -> str:
+    """Write words at a place: `anchor` is which part of them stands there, None its group's."""
     content = escape(printable(str(words))) or " "
     return element("text", content, x=x, y=y, text_anchor=anchor, **attributes)
 

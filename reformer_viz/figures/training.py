@@ -4,14 +4,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullLocator,
-    PercentFormatter,
-)
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
+from reformer_viz.figures.still_axes import decades
+from reformer_viz.measure.recording import NOBODY, Recording
 from reformer_viz.measure.training import Training
 from reformer_viz.style import (
     INK,
@@ -33,14 +30,24 @@ _GRADIENT = "Gradient norm, before clipping"
 _MASS = "Full attention's weight found"
 _BALANCE = "Largest bucket"
 _SOUGHT = "Pairs that the last snapshot seeks"
+_LINES = {"solid": "seen by some round", "dot": "in one bucket, by round"}
+"""What becomes of the sought pairs, by the line that shows it."""
 
 
-def plot_training(training: Training, layer: int = 0, head: int = 0, round: int = 0) -> Figure:
+def plot_training(
+    training: Training,
+    layer: int = 0,
+    head: int = 0,
+    round: int = 0,
+    snapshot: int | None = None,
+    token: int | None = None,
+) -> Figure:
     """Draw a run's curves and, where a probe was recorded, what its buckets did.
 
     Below the curves every row is a snapshot and every column a token of the probe, coloured by its
     bucket in one round: on the left in reading order, on the right in the order in which the last
-    snapshot sorts them. `layer` counts the layers that were recorded.
+    snapshot sorts them. `layer` counts the layers that were recorded. A `snapshot` is framed, and
+    marked in the curves; so are a `token` and, dashed, the one that it seeks at last.
     """
     if training.recording is None:
         figure = new_figure(9.6, 2.7)
@@ -53,9 +60,18 @@ def plot_training(training: Training, layer: int = 0, head: int = 0, round: int 
         strips = [figure.add_subplot(grid[2, at : at + 3]) for at in (0, 3)]
         _draw_probe(curves[3:], training)
         _draw_strips(strips, training, layer, head, round)
+        training.recording.check_place(layer, head, round, snapshot=snapshot or 0, token=token)
+        columns = (
+            np.arange(len(training.recording.tokens)),
+            (training.recording.last_order(layer, head, round)),
+        )
+        for axes, order in zip(strips, columns, strict=True):
+            _mark_place(axes, training.recording, (layer, head), order, snapshot, token)
     _draw_run(curves[:3], training)
     for axes in curves:
         _quiet(axes, training)
+        if training.recording is not None and snapshot is not None:
+            axes.axvline(training.recording.steps[snapshot], color=INK, linewidth=0.9)
     return figure
 
 
@@ -83,7 +99,9 @@ def _draw_run(panels: list[Axes], training: Training) -> None:
     dress(measure, f"Held-out {training.words()}", "step", _unit(training))
     gradient.plot(training.steps, training.gradient_norm, color=_LINE, linewidth=1)
     gradient.set_yscale("log")
-    gradient.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ticks = _ticks(training.gradient_norm)
+    gradient.set_yticks(ticks)
+    gradient.set_ylim(ticks[0], ticks[-1])
     gradient.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     gradient.yaxis.set_minor_locator(NullLocator())
     dress(gradient, _GRADIENT, "step", "length of the gradient")
@@ -98,10 +116,8 @@ def _draw_probe(panels: list[Axes], training: Training) -> None:
     _draw_layers(balance, training, organisation.largest_share.mean(-1))
     balance.axhline(even, color=MUTED, linestyle="--", linewidth=1, label="even")
     for place, (_, colour) in enumerate(_layers(training)):
-        for share, line, what in (
-            (organisation.sought_seen, "-", "seen by some round"),
-            (organisation.sought_together, ":", "in one bucket, by round"),
-        ):
+        shares = organisation.sought_seen, organisation.sought_together
+        for share, line, what in zip(shares, ("-", ":"), _LINES.values(), strict=True):
             name = None if place else what  # of the first layer: colours are named beside
             sought.plot(recording.steps, share[:, place], line, color=colour, label=name)
     sought.axhline(even, color=MUTED, linestyle="--", linewidth=1, label="one bucket by chance")
@@ -165,6 +181,32 @@ def _draw_strips(panels: list[Axes], training: Training, layer: int, head: int, 
     _name_buckets(panels[1], buckets[-1, order])
 
 
+def _mark_place(
+    axes: Axes,
+    recording: Recording,
+    layer_and_head: tuple[int, int],
+    order: np.ndarray,
+    snapshot: int | None,
+    token: int | None,
+) -> None:
+    """Frame a snapshot's row, a token's column and, dashed, that of the token which it seeks."""
+    n_rows, length = len(recording.steps), len(order)
+    if snapshot is not None:
+        _frame(axes, (-0.5, snapshot - 0.5), length, 1, "-")
+    if token is None:
+        return
+    for column, line in ((token, "-"), (recording.sought[-1, *layer_and_head, token], "--")):
+        if column != NOBODY:
+            at = int(np.flatnonzero(order == column)[0])
+            _frame(axes, (at - 0.5, -0.5), 1, n_rows, line)
+
+
+def _frame(axes: Axes, corner: tuple[float, float], width: int, height: int, line: str) -> None:
+    frame = Rectangle(corner, width, height, fill=False, edgecolor=INK, clip_on=False, zorder=4)
+    frame.set(linestyle=line, linewidth=1.4)
+    axes.add_patch(frame)
+
+
 def _name_buckets(axes: Axes, in_order: np.ndarray) -> None:
     """Write the number of every bucket under its tokens, and of many buckets those of some."""
     names = np.unique(in_order)
@@ -176,6 +218,15 @@ def _name_lines(axes: Axes) -> None:
     """Say what the lines are, where there is more than one."""
     if len(axes.get_legend_handles_labels()[1]) > 1:
         axes.legend(loc="best", frameon=False, fontsize=_SMALL, labelcolor=INK)
+
+
+def _ticks(lengths: np.ndarray) -> list[float]:
+    """Return logarithmic ticks from just below the least length to just above the greatest."""
+    there = lengths[np.isfinite(lengths) & (lengths > 0)]
+    low, high = (there.min(), there.max()) if there.size else (1.0, 1.0)
+    ticks = np.array(decades(np.log10(low), np.log10(high)))
+    first, last = ticks.searchsorted(low, "right") - 1, ticks.searchsorted(high)
+    return ticks[first : max(last, first + 1) + 1].tolist()
 
 
 def _in_percent(axes: Axes) -> None:
@@ -200,6 +251,7 @@ def _unit(training: Training) -> str:
 def plotly_training(training: Training, dark: bool = False):
     """Draw the curves with Plotly: hover says step and value, of every layer.
 
+    The legend names every line; a click on a layer there hides it in every panel.
     Raises ImportError where Plotly is not installed.
     """
     from plotly.subplots import make_subplots  # slow to import, and only this needs it
@@ -211,13 +263,16 @@ def plotly_training(training: Training, dark: bool = False):
     figure = make_subplots(rows=n_rows, cols=3, subplot_titles=titles, **spacing)
     places = [{"row": place // 3 + 1, "col": place % 3 + 1} for place in range(len(titles))]
     for panel, (name, x, y, line) in _all_curves(training):
-        words = {"name": name, "hovertemplate": "step %{x}: %{y:.3g}"}
+        words = {"name": name, "hovertemplate": "step %{x}: %{y:.3g}", **_listing(panel, name)}
         figure.add_scatter(x=x, y=y, line=line, mode="lines", **words, **places[panel])
+    for dash, name in [] if training.recording is None else _LINES.items():
+        line = {"color": MUTED, "dash": dash}
+        figure.add_scatter(x=[None], y=[None], line=line, mode="lines", name=f"pairs {name}")
     figure.update_layout(
         template=plotly_template(dark),
-        showlegend=False,
-        height=250 * n_rows,
-        margin={"l": 50, "r": 10, "t": 40, "b": 40},
+        legend={"yref": "container", "y": 0.01, "yanchor": "bottom"},
+        height=60 + 250 * n_rows,
+        margin={"l": 50, "r": 10, "t": 40, "b": 100},
     )
     figure.update_annotations(font_size=13)
     figure.update_xaxes(title_text="step", title_standoff=4, range=[0, training.steps[-1]])
@@ -225,8 +280,17 @@ def plotly_training(training: Training, dark: bool = False):
         shape = {"tickformat": ".0%"} if unit.startswith("share") else {}
         figure.update_yaxes(title_text=unit, rangemode="tozero", **shape, **place)
     figure.update_yaxes(title_standoff=4, title_font_size=11)
-    figure.update_yaxes(type="log", dtick=1, row=1, col=3)
+    ticks = _ticks(training.gradient_norm)
+    names, ends = [f"{tick:g}" for tick in ticks], np.log10([ticks[0], ticks[-1]]).tolist()
+    figure.update_yaxes(type="log", range=ends, tickvals=ticks, ticktext=names, row=1, col=3)
     return figure
+
+
+def _listing(panel: int, name: str) -> dict:
+    """Say whether the legend names a curve: both losses, and every layer once for its panels."""
+    if panel < 3:
+        return {"showlegend": panel == 0}
+    return {"showlegend": panel == 3, "legendgroup": name.partition(",")[0]}
 
 
 def _units(training: Training) -> list[str]:
@@ -262,7 +326,7 @@ def _all_curves(training: Training) -> list[tuple[int, tuple]]:
         curves += [
             (3, (name, steps, mass, look)),
             (4, (name, steps, largest, look)),
-            (5, (f"{name}, seen by some round", steps, seen, look)),
-            (5, (f"{name}, in one bucket", steps, together, dotted)),
+            (5, (f"{name}, {_LINES['solid']}", steps, seen, look)),
+            (5, (f"{name}, {_LINES['dot']}", steps, together, dotted)),
         ]
     return curves

@@ -1,9 +1,12 @@
 """A run's curves and its film as SVG: the same bytes on every machine, small enough to store."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from reformer_viz import style
 from reformer_viz.figures.svg import Number, element, number, text
+from reformer_viz.measure.recording import NOBODY
 from reformer_viz.measure.training import Training
 
 # The picture's own units; a browser scales it to the page.
@@ -14,19 +17,29 @@ _TALLEST_ROW, _TALLEST_FILM = 16, 320
 _MOST_CELLS = 12_000  # of the film: of more tokens, every so many-th has a column
 
 
-def draw_svg(training: Training, layer: int = 0, head: int = 0, round: int = 0) -> str:
+def draw_svg(
+    training: Training,
+    layer: int = 0,
+    head: int = 0,
+    round: int = 0,
+    snapshot: int | None = None,
+    token: int | None = None,
+    in_reading_order: bool = False,
+) -> str:
     """Draw loss, measure and gradient norm, and below them the film of one round's buckets.
 
-    For places where no script runs. Stands on a white card of its own, because a still picture
-    cannot follow a dark page.
+    A snapshot, a token and, dashed, the one that it seeks at last are framed. For places where no
+    script runs: stands on a white card of its own, because a still picture cannot follow a dark
+    page.
     """
     height, film = _FILM, []
     if training.recording is not None:
-        training.recording.check_place(layer, head, round)
-        film, height = _draw_film(training, layer, head, round)
+        place = layer, head, round
+        training.recording.check_place(*place, snapshot=snapshot or 0, token=token)
+        film, height = _draw_film(training, place, snapshot, token, in_reading_order)
     parts = [
         element("rect", width=WIDTH, height=height, rx=6, fill=style.PAPER),
-        *_draw_curves(training),
+        *_draw_curves(training, snapshot),
         *film,
     ]
     return element(
@@ -40,23 +53,34 @@ def draw_svg(training: Training, layer: int = 0, head: int = 0, round: int = 0) 
     )
 
 
-def _draw_curves(training: Training) -> list[str]:
-    """Draw three small panels side by side, each with its last value in words."""
+def _draw_curves(training: Training, snapshot: int | None) -> list[str]:
+    """Draw three small panels side by side, each with its value at the snapshot, or its last."""
     steps, held_out = training.steps, training.evaluation_steps
-    last = f"{training.loss[-1]:.3g} nats, {training.gradient_norm[-1]:.3g}".split(", ")
-    measured = training.in_units(training.measure[-1]) if len(training.measure) else "not measured"
+    at = steps[-1]
+    if training.recording is not None and snapshot is not None:
+        at = training.recording.steps[snapshot]
+
+    def value(x: np.ndarray, y: np.ndarray, in_words: Callable[[float], str]) -> str:
+        known = int(np.searchsorted(x, at, "right"))
+        return in_words(y[known - 1]) if known else "not measured"
+
+    values = (
+        value(steps, training.loss, "{:.3g} nats".format),
+        value(held_out, training.measure, training.in_units),
+        value(steps, training.gradient_norm, "{:.3g}".format),
+    )
     loss = [(steps, training.loss, 0), (held_out, training.evaluation_loss, 5)]
     panels = (
-        ("loss: training, held out", last[0], loss),
-        (f"held-out {training.words()}", measured, [(held_out, training.measure, 5)]),
-        ("gradient norm, logarithmic", last[1], [(steps, np.log(training.gradient_norm), 0)]),
+        ("loss: training, held out", loss),
+        (f"held-out {training.words()}", [(held_out, training.measure, 5)]),
+        ("gradient norm, logarithmic", [(steps, np.log(training.gradient_norm), 0)]),
     )
     parts, room = [], (WIDTH - LEFT - RIGHT) / 3
-    for k, (title, value, lines) in enumerate(panels):
+    for k, (title, lines) in enumerate(panels):
         left, right = LEFT + k * room, LEFT + (k + 1) * room - 24
         parts += [
             text(title, left, _TOP - 14, "start"),
-            text(value, right, _TOP - 14, "end"),
+            text(values[k], right, _TOP - 14, "end"),
             element(
                 "path", d=f"M{number(left)} {_TOP + _PLOT}H{number(right)}", stroke=style.MUTED
             ),
@@ -64,6 +88,10 @@ def _draw_curves(training: Training) -> list[str]:
             text(f"{steps[-1]:,}", right, _TOP + _PLOT + 14, "end"),
         ]
         parts += _draw_lines(lines, left, right, steps[-1], from_zero=k < 2)
+        if training.recording is not None and snapshot is not None:
+            at = left + (right - left) * training.recording.steps[snapshot] / steps[-1]
+            way = f"M{number(at)} {_TOP - 4}V{_TOP + _PLOT}"
+            parts.append(element("path", d=way, stroke=style.INK))
     return parts
 
 
@@ -90,13 +118,21 @@ def _draw_lines(
     return parts
 
 
-def _draw_film(training: Training, layer: int, head: int, round: int) -> tuple[list[str], int]:
+def _draw_film(
+    training: Training,
+    layer_head_round: tuple[int, int, int],
+    snapshot: int | None,
+    chosen: int | None,
+    in_reading_order: bool,
+) -> tuple[list[str], int]:
     """Draw a row for every snapshot and a column for every token, in the last one's order.
 
     Where those would be too many to store, every so many-th token stands for its neighbours.
     """
-    recording = training.recording
+    recording, (layer, head, round) = training.recording, layer_head_round
     order = recording.last_order(layer, head, round)
+    if in_reading_order:
+        order = np.arange(len(order))
     every = -(-len(order) * len(recording.steps) // _MOST_CELLS)
     buckets = recording.buckets[:, layer, head, round][:, order[::every]]
     n_rows, n = buckets.shape
@@ -116,11 +152,36 @@ def _draw_film(training: Training, layer: int, head: int, round: int) -> tuple[l
     for at in range(0, n_rows, -(-n_rows // _MOST_NAMES)):
         middle = top + (at + 0.5) * row + 4
         parts.append(text(f"{recording.steps[at]:,}", LEFT - 8, middle, "end"))
-    words = "tokens, sorted by their bucket in the last snapshot"
+    room = WIDTH - LEFT - RIGHT
+    if snapshot is not None:
+        parts.append(_frame(LEFT - 1, top + snapshot * row - 1, room + 2, row + 1))
+    if chosen is not None:
+        sought = recording.sought[-1, layer, head, chosen]
+        for token, dash in ((chosen, None), (sought, "3 3")):
+            if token != NOBODY:
+                x = LEFT + room * int(np.flatnonzero(order == token)[0]) / len(order)
+                width = max(3.0, room / len(order))
+                parts.append(_frame(x, top - 2, width, bottom - top + 4, dash))
+    sorted_by = "sorted by their bucket in the last snapshot"
+    words = f"tokens, {'in reading order' if in_reading_order else sorted_by}"
     if every > 1:
         words += f": one of every {every:,} of {len(order):,}"
     parts.append(text(words, LEFT, bottom + 16, "start"))
     return parts, int(bottom + 28)
+
+
+def _frame(x: Number, y: Number, width: Number, height: Number, dash: str | None = None) -> str:
+    return element(
+        "rect",
+        x=x,
+        y=y,
+        width=width,
+        height=height,
+        fill="none",
+        stroke=style.INK,
+        stroke_width=1.5,
+        stroke_dasharray=dash,
+    )
 
 
 def _runs(there: np.ndarray) -> list[tuple[int, int]]:

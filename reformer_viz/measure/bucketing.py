@@ -9,7 +9,7 @@ from jaxtyping import Bool, Int, Int8
 
 from reformer_core.bucketing import BucketPlan, Window, plan_chunks
 from reformer_viz.measure.bucket_load import mates_seen
-from reformer_viz.measure.pairs import check_index
+from reformer_viz.measure.pairs import check_index, plan_under
 from reformer_viz.measure.words import count, listed
 
 HIDDEN, SEEN, LOST, ELSEWHERE, FOUND = range(5)
@@ -95,6 +95,22 @@ class Bucketing:
     def seen_by_any(self) -> int:
         """The pairs that at least one round sees, each counted once."""
         return self._across_rounds[1]
+
+    def under(
+        self,
+        *,
+        rounds: int | None = None,
+        chunk_length: int | None = None,
+        window: Window | None = None,
+        within_bucket: bool | None = None,
+    ) -> "Bucketing":
+        """Plan the same buckets by another rule, or only the first rounds; None leaves it as it is.
+
+        Raises ValueError for what `plan_chunks` refuses, and for more rounds than were hashed.
+        """
+        rule = {"chunk_length": chunk_length, "window": window, "within_bucket": within_bucket}
+        plan = plan_under(self, rounds=rounds, **rule)
+        return self if plan is None else measure_bucketing(plan, labels=self.labels)
 
     def check_round(self, round: int) -> None:
         """Refuse a round that was not measured."""

@@ -6,16 +6,18 @@ from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from reformer_core.hashing import hash_vectors
 from reformer_viz.measure.collisions import Collisions, check_angle
 from reformer_viz.measure.hashing import Hash, apply_hash
+from reformer_viz.measure.words import count
 
 # How finely regions are drawn: half a degree of the circle; on the sphere the twenty triangles of
-# an icosahedron, each cut into four so often, and where regions meet some more.
-_ARCS, _CUTS, _CUTS_AT_BORDERS = 720, 3, 3
+# an icosahedron, each cut into four so often, and where three regions meet some more. The border of
+# two is looked for on every edge in so many steps.
+_ARCS, _CUTS, _CUTS_AT_CORNERS, _STEPS = 720, 3, 3, 8
 
 _FEW_DEGREES = 15
 
@@ -69,7 +71,7 @@ class Geometry:
         one, other = self.pair_buckets
         fate = f"share bucket {one}" if self.together else f"fall into buckets {one} and {other}"
         return (
-            f"{len(self.vectors):,} vectors, {self.n_buckets:,} buckets: each owns "
+            f"{count(len(self.vectors), 'vector')}, {count(self.n_buckets, 'bucket')}: each owns "
             f"{self.shares.min():.1%} to {self.shares.max():.1%} of the {whole}.{wins_nothing} "
             f"Vectors up to {self.near:g}° apart share a bucket in "
             f"{_percent(self.near_together, self.near_pairs)}, others in "
@@ -130,7 +132,7 @@ def measure_geometry(
     pair_buckets = hash_once(pair)
     if n_buckets is None:
         n_buckets = 1 + int(torch.cat([buckets, pair_buckets, cell_buckets]).max())
-    corners, cells, sizes = _shared_corners(cells)
+    sizes, (corners, cells) = _sizes(cells), _shared_corners(cells)
     return Geometry(
         vectors=vectors.numpy(),
         buckets=buckets.numpy(),
@@ -221,15 +223,53 @@ def _arcs(hash_once: HashOnce) -> tuple[Cells, Int[Tensor, " n_cells"]]:
 
 
 def _triangles(hash_once: HashOnce) -> tuple[Cells, Int[Tensor, " n_cells"]]:
-    """Cut the sphere into triangles, smaller ones where regions meet, and hash their middles."""
+    """Cut the sphere into triangles, those where regions meet along the border; hash their middles.
+
+    The border of two directions' regions is straight, so that large triangles follow it.
+    """
     cells = _icosahedron()
     for _ in range(_CUTS):
-        cells = _quarters(cells)
-    for _ in range(_CUTS_AT_BORDERS):
-        at_corners = hash_once(cells.flatten(0, 1)).unflatten(0, (-1, 3))
-        mixed = (at_corners != hash_once(_middles(cells))[:, None]).any(1)
-        cells = torch.cat([cells[~mixed], _quarters(cells[mixed])])
+        cells = _quarters(cells, _middles_of_edges(cells))
+    for _ in range(_CUTS_AT_CORNERS):
+        _, _, meet = _regions(cells, hash_once)
+        cells = torch.cat([cells[~meet], _quarters(cells[meet], _middles_of_edges(cells[meet]))])
+    buckets, mixed, _ = _regions(cells, hash_once)
+    borders = _borders_on_edges(cells[mixed], buckets[mixed], hash_once)
+    cells = torch.cat([cells[~mixed], _quarters(cells[mixed], borders)])
     return cells, hash_once(_middles(cells))
+
+
+def _regions(
+    cells: Cells, hash_once: HashOnce
+) -> tuple[
+    Int[Tensor, "n_cells corners_of_a_cell"], Bool[Tensor, " n_cells"], Bool[Tensor, " n_cells"]
+]:
+    """Return triangles' buckets by corner, whether they have several, and more than one border."""
+    buckets = hash_once(cells.flatten(0, 1)).unflatten(0, (-1, 3))
+    inside = hash_once(_middles(cells))[:, None] == buckets
+    alike = (buckets == buckets.roll(-1, dims=1)).sum(1)  # edges
+    mixed = ~inside.all(1)
+    return buckets, mixed, mixed & ~((alike == 1) & inside.any(1))
+
+
+def _middles_of_edges(cells: Cells) -> Cells:
+    """Return for every corner of a triangle the middle of its edge to the next one."""
+    return torch.nn.functional.normalize(cells + cells.roll(-1, dims=1), dim=-1)
+
+
+def _borders_on_edges(
+    cells: Cells, buckets: Int[Tensor, "n_cells corners_of_a_cell"], hash_once: HashOnce
+) -> Cells:
+    """Return on every edge where its first corner's bucket ends, or its middle if it does not."""
+    own, other = cells, cells.roll(-1, dims=1)
+    for _ in range(_STEPS):
+        middle = torch.nn.functional.normalize(own + other, dim=-1)
+        at_middle = hash_once(middle.flatten(0, 1)).unflatten(0, (-1, 3))
+        still_own = (at_middle == buckets)[..., None]
+        own, other = torch.where(still_own, middle, own), torch.where(still_own, other, middle)
+    crossed = (buckets != buckets.roll(-1, dims=1))[..., None]
+    border = torch.nn.functional.normalize(own + other, dim=-1)
+    return torch.where(crossed, border, _middles_of_edges(cells))
 
 
 def _middles(cells: Cells) -> Float[Tensor, "n_cells dimension"]:
@@ -252,10 +292,11 @@ def _icosahedron() -> Cells:
     return torch.nn.functional.normalize(cells, dim=-1)
 
 
-def _quarters(cells: Cells) -> Float[Tensor, "n_quarters corners_of_a_cell dimension"]:
-    """Cut every triangle into four, with the new corners on the sphere."""
-    a, b, c = cells.unbind(1)
-    ab, bc, ca = (torch.nn.functional.normalize(x + y, dim=-1) for x, y in ((a, b), (b, c), (c, a)))
+def _quarters(
+    cells: Cells, on_edges: Cells
+) -> Float[Tensor, "n_quarters corners_of_a_cell dimension"]:
+    """Cut every triangle into four, with a new corner on each of its edges."""
+    (a, b, c), (ab, bc, ca) = cells.unbind(1), on_edges.unbind(1)
     quarters = [(a, ab, ca), (b, bc, ab), (c, ca, bc), (ab, bc, ca)]
     return torch.cat([torch.stack(quarter, dim=1) for quarter in quarters])
 
@@ -265,18 +306,24 @@ def _shared_corners(
 ) -> tuple[
     Float[np.ndarray, "n_corners dimension"],
     Int[np.ndarray, "n_cells corners_of_a_cell"],
-    Float[np.ndarray, " n_cells"],
 ]:
-    """Number the corners so that neighbours share them; also return every cell's size."""
-    sides = (cells[:, 1:] - cells[:, :1]).double()
-    sizes = torch.linalg.det(sides @ sides.mT).clamp_min(0).sqrt()
+    """Number the corners so that neighbours share them."""
     digits = 6  # corners of two neighbours differ by rounding
     corners = cells.flatten(0, 1).numpy().round(digits)
     numbers = np.rint(corners.astype(np.float64) * 10**digits).astype(np.int64)
     places = (2 * 10**digits + 1) ** np.arange(numbers.shape[1])[::-1]
     one = (numbers * places).sum(1)  # for three numbers, which sorts ten times faster
     _, first, at = np.unique(one, return_index=True, return_inverse=True)
-    return corners[first], at.reshape(cells.shape[:2]), sizes.numpy()
+    return corners[first], at.reshape(cells.shape[:2])
+
+
+def _sizes(cells: Cells) -> Float[np.ndarray, " n_cells"]:
+    """Measure cells: an arc by its angle, a triangle by its part of the sphere."""
+    cosines = cells.double() @ cells.double().mT
+    if cells.shape[1] == 2:
+        return cosines[:, 0, 1].clamp(-1, 1).arccos().numpy()
+    around = 1 + cosines[:, 0, 1] + cosines[:, 1, 2] + cosines[:, 2, 0]
+    return 2 * torch.atan2(torch.linalg.det(cells.double()).abs(), around).numpy()
 
 
 def _count_neighbours(
@@ -297,4 +344,4 @@ def _count_neighbours(
 
 
 def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.0%} of {whole:,} pairs" if whole else "0 of 0 pairs"
+    return f"{part / whole:.0%} of {count(whole, 'pair')}" if whole else "0 of 0 pairs"

@@ -1,8 +1,8 @@
 """One head of a trained model under the microscope: every token's mates, seen, lost and found."""
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +15,7 @@ from reformer_core.attention.operation import fused_log_totals
 from reformer_core.attention.rule import Rule
 from reformer_core.bucketing import BucketPlan, Window, plan_chunks
 from reformer_core.layers import LSHSelfAttention
-from reformer_core.models import LayerTrace, ReformerLM, Trace
+from reformer_core.models import LayerTrace, ReformerLM
 from reformer_viz.measure.bucketing import (
     ELSEWHERE,
     FOUND,
@@ -28,8 +28,9 @@ from reformer_viz.measure.bucketing import (
     pairs_seen,
     token_in_words,
 )
-from reformer_viz.measure.pairs import rule_of
-from reformer_viz.measure.words import count
+from reformer_viz.measure.pairs import plan_under, rule_of
+from reformer_viz.measure.sequence import tensor_of
+from reformer_viz.measure.words import count, readable
 
 N_BYTES = 256
 HALF_PERCENTS = 200
@@ -37,7 +38,6 @@ HALF_PERCENTS = 200
 
 _PAIRS_AT_ONCE = 1 << 17
 _HEAVIEST_IN_A_SENTENCE = 3
-_SIGNS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "←", "\0": "∅"}
 _NO_WEIGHTS = "The model did otherwise, so nothing is said about weights."
 
 
@@ -157,25 +157,11 @@ class Microscope:
 
         What differs from what the model did has no weights.
         """
-        wanted = {
-            "chunk_length": chunk_length,
-            "window": window,
-            "within_bucket": within_bucket,
-        }
-        rule = {name: getattr(self, name) if x is None else x for name, x in wanted.items()}
-        rounds = self.n_rounds if rounds is None else rounds
-        if not 1 <= rounds <= self.n_rounds:
-            raise ValueError(
-                f"rounds must be in 1..{self.n_rounds}, got {rounds}: the model hashed so many"
-            )
-        if rounds == self.n_rounds and all(getattr(self, name) == x for name, x in rule.items()):
+        rule = {"chunk_length": chunk_length, "window": window, "within_bucket": within_bucket}
+        plan = plan_under(self, rounds=rounds, **rule)
+        if plan is None:
             return self
-        plan = plan_chunks(
-            torch.from_numpy(self.buckets[None, None, :rounds]),
-            **{**rule_of(self), **rule},
-            padding=_as_batch(self.padding),
-        )
-        return replace(self, **_arrays(plan), **rule, qk=None)
+        return replace(self, **_arrays(plan), **rule_of(plan), qk=None)
 
     def check_round(self, round: int) -> None:
         """Refuse a round that is not there."""
@@ -300,17 +286,22 @@ class Microscope:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Specimen:
-    """What all layers of a model made of one sequence: ready to be looked at, head by head."""
+    """What the layers of a model make of one sequence: ready to be looked at, head by head.
 
-    trace: Trace
+    The model has run as far as has been looked at, which is what takes long.
+    """
+
+    passing: Iterator[LayerTrace]
     layers: tuple[str, ...]
     count_repeats: bool
     labels: tuple[str, ...]
+    _passed: list[tuple[LayerTrace, bool]] = field(default_factory=list)
+    """The layers until now, and whether they are finite."""
 
     def look(self, layer: int | None = None, head: int = 0) -> Microscope:
         """Take one head of one layer, None being the first with LSH attention."""
         layer = self._lsh_layer(layer)
-        seen = self.trace.layers[layer]
+        seen = self._trace_of(layer)
         n_heads = seen.qk.shape[1]
         if not 0 <= head < n_heads:
             raise ValueError(
@@ -330,6 +321,19 @@ class Specimen:
             count_repeats=self.count_repeats,
             padding=None if padding is None else padding[0].numpy(),
         )
+
+    def _trace_of(self, layer: int) -> LayerTrace:
+        """Run the model up to a layer; refuse what is not finite until there."""
+        while len(self._passed) <= layer:
+            seen = next(self.passing)
+            self._passed.append((seen, _is_finite(seen)))
+        for at, (_, finite) in enumerate(self._passed[: layer + 1]):
+            if not finite:
+                raise ValueError(
+                    f"activations must be finite, got NaN or infinity in layer {at}'s attention: "
+                    f"look at its weights and at those before it"
+                )
+        return self._passed[layer][0]
 
     def _lsh_layer(self, layer: int | None) -> int:
         """Return a layer that has buckets, or say which ones do."""
@@ -399,17 +403,14 @@ def take_specimen(
     padding: Sequence | np.ndarray | Tensor | None = None,
     decode: Callable[[list[int]], str] | None = None,
 ) -> Specimen:
-    """Run a model as it is on one sequence, and keep what every layer saw."""
+    """Run an evaluating model on one sequence, as far as will be looked at."""
     config, device = model.config, next(model.parameters()).device
     numbers = as_tokens(tokens, config.vocab_size)
     padding = _as_padding(padding, len(numbers))
-    trace = model.trace(
-        numbers[None].to(device), None if padding is None else padding[None].to(device)
-    )
-    for layer, seen in enumerate(trace.layers):
-        _check_finite(layer, seen)
     return Specimen(
-        trace=trace,
+        passing=model.trace_layers(
+            numbers[None].to(device), None if padding is None else padding[None].to(device)
+        ),
         layers=tuple(config.attention_of(layer) for layer in range(config.n_layers)),
         count_repeats=config.count_repeats,
         labels=_labels(numbers.tolist(), config.vocab_size, decode),
@@ -430,7 +431,7 @@ def label_bytes(numbers: list[int]) -> tuple[str, ...]:
             labels += ["…"] * (lengths[0] - 1)
         else:
             labels.append(f"{numbers[start]:02X}")
-    return tuple(map(_readable, labels))
+    return tuple(map(readable, labels))
 
 
 def _is_character(numbers: list[int]) -> bool:
@@ -440,18 +441,11 @@ def _is_character(numbers: list[int]) -> bool:
         return False
 
 
-def _readable(label: str) -> str:
-    """Write signs for what shows nothing, or would break a line."""
-    return "".join(
-        _SIGNS.get(c, c) if c in _SIGNS or c.isprintable() else f"{ord(c):02X}" for c in label
-    )
-
-
 def _labels(
     numbers: list[int], vocab_size: int, decode: Callable[[list[int]], str] | None
 ) -> tuple[str, ...]:
     if decode is not None:
-        return tuple(_readable(decode([number])) for number in numbers)
+        return tuple(readable(decode([number])) for number in numbers)
     return label_bytes(numbers) if vocab_size == N_BYTES else tuple(map(str, numbers))
 
 
@@ -466,7 +460,7 @@ def as_tokens(
                 f"give the numbers of the tokens"
             )
         tokens = list(tokens.encode())
-    numbers = torch.as_tensor(tokens).detach().cpu()
+    numbers = tensor_of("tokens", tokens).cpu()
     if numbers.dim() == 2 and len(numbers) == 1:
         numbers = numbers[0]
     if numbers.dim() != 1:
@@ -508,13 +502,10 @@ def _as_batch(padding: Bool[np.ndarray, " length"] | None) -> Bool[Tensor, "1 le
     return None if padding is None else torch.from_numpy(padding)[None]
 
 
-def _check_finite(layer: int, seen: LayerTrace) -> None:
-    for tensor in (seen.qk, seen.values):
-        if tensor is not None and not tensor.isfinite().all():
-            raise ValueError(
-                f"activations must be finite, got NaN or infinity in layer {layer}'s attention: "
-                f"look at its weights and at those before it"
-            )
+def _is_finite(seen: LayerTrace) -> bool:
+    """Say whether all numbers are, by the least and the greatest: NaN is both."""
+    given = [tensor for tensor in (seen.qk, seen.values) if tensor is not None]
+    return all(bool(edge.isfinite()) for tensor in given for edge in tensor.aminmax())
 
 
 def _arrays(plan: BucketPlan) -> dict[str, np.ndarray]:

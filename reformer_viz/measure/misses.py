@@ -14,9 +14,10 @@ from reformer_core.bucketing import BucketPlan
 from reformer_core.config import AttentionKind
 from reformer_core.models import LayerTrace, ReformerLM, Trace
 from reformer_core.tasks import Duplicate, Task
+from reformer_viz.measure.microscope import as_tokens
 from reformer_viz.measure.recall import attend_to_found, look_at_all
 from reformer_viz.measure.rounds import with_attention
-from reformer_viz.measure.words import count
+from reformer_viz.measure.words import count, readable
 
 # How many tokens a model reads at once.
 _TOKENS_AT_ONCE = 1 << 14
@@ -226,17 +227,17 @@ class MissCost:
         return (
             f"{self.length:,} tokens. Full attention needs {self.loss_in_full.mean():.2f} bits a "
             f"token; hashing with {count(place + 1, 'round')}{_where(self.layer)} and the same "
-            f"weights costs {cost.mean():+.2f}. {int(much.sum()):,} predictions missed at least "
-            f"half of full attention's weight: {_mean(cost[much])} each; the others: "
-            f"{_mean(cost[~much])}. The dearest token is {worst + 1:,}, "
-            f"“{self.labels[worst + 1]}”: {cost[worst]:+.2f}."
+            f"weights costs {cost.mean():+.2f} bits. {count(int(much.sum()), 'prediction')} missed "
+            f"at least half of full attention's weight{_each(cost[much])}; "
+            f"{int((~much).sum()):,} missed less{_each(cost[~much])}. The dearest token is "
+            f"{worst + 1:,}, “{readable(self.labels[worst + 1])}”: {cost[worst]:+.2f} bits."
         )
 
     def describe_token(self, token: int, n_hashes: int | None = None) -> str:
         """Say what one token cost, and how much its prediction missed."""
         if not 0 <= token < self.length:
             raise ValueError(f"token must be in 0..{self.length - 1}, got {token}")
-        name = f"Token {token:,}, “{self.labels[token]}”: "
+        name = f"Token {token:,}, “{readable(self.labels[token])}”: "
         if token == 0:
             return f"{name}the first, which nothing predicts."
         place, at = self.place_of(n_hashes), token - 1
@@ -317,7 +318,7 @@ def measure_misses(
 @torch.no_grad()
 def measure_miss_cost(
     model: ReformerLM,
-    tokens: Int[Tensor, "*batch length"],
+    tokens: str | Sequence[int] | np.ndarray | Tensor,
     *,
     max_hashes: int | None = None,
     labels: Sequence[str] | None = None,
@@ -325,20 +326,15 @@ def measure_miss_cost(
 ) -> MissCost:
     """Measure every token's loss with 1, 2, ... rounds, and with full attention in their place.
 
-    `tokens` is one sequence. Rounds and `layer` are those of `measure_misses`. `labels` names the
-    tokens; None reads a vocabulary of 256 as bytes. Full attention builds length x length.
+    `tokens` is one sequence, or a text for a model of bytes. Rounds and `layer` are those of
+    `measure_misses`. `labels` names the tokens; None reads a vocabulary of 256 as bytes. Full
+    attention builds length x length.
 
     Raises ValueError for several sequences, less than two tokens, a model without LSH layers or a
     layer that is none, and for activations that are not finite.
     """
-    tokens = tokens if tokens.dim() == 2 else tokens[None]
-    if tokens.shape[0] != 1 or tokens.shape[1] < 2:
-        raise ValueError(
-            f"tokens must be one sequence of at least 2 tokens, got {tuple(tokens.shape)}"
-        )
-    if labels is None:
-        labels = [_name(token, model.config.vocab_size) for token in tokens[0].tolist()]
-    if len(labels) != tokens.shape[1]:
+    tokens = as_tokens(tokens, model.config.vocab_size)[None]
+    if labels is not None and len(labels) != tokens.shape[1]:
         raise ValueError(
             f"labels must name every token, got {len(labels)} for {tokens.shape[1]} tokens"
         )
@@ -346,6 +342,8 @@ def measure_miss_cost(
     ((_, full),) = _read(with_attention(model, None, kinds), tokens)
     hashing = (with_attention(model, int(n), kinds) for n in rounds)
     traces = [trace for with_rounds in hashing for _, trace in _read(with_rounds, tokens)]
+    if labels is None:  # the model has read the tokens: all of them have a name
+        labels = [_name(token, model.config.vocab_size) for token in tokens[0].tolist()]
     return MissCost(
         n_hashes=rounds,
         loss_in_full=_bits(full, tokens),
@@ -476,5 +474,5 @@ def _share(part: int | np.integer, whole: int | np.integer) -> str:
     return f"{part / whole:.1%}" if whole else "none"
 
 
-def _mean(costs: Float[np.ndarray, " some"]) -> str:
-    return f"{costs.mean():+.2f}" if len(costs) else "nothing"
+def _each(costs: Float[np.ndarray, " some"]) -> str:
+    return f": {costs.mean():+.2f} bits each" if len(costs) else ""

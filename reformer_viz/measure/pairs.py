@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from reformer_core.bucketing import BucketPlan
+from reformer_core.bucketing import BucketPlan, plan_chunks
 
 _PAIRS_AT_ONCE = 2**20
 
@@ -126,6 +129,35 @@ def rule_of(plan: Any) -> dict[str, Any]:
     """Return the keywords of `plan_chunks` of a plan, or of what has them, but for the padding."""
     names = "n_buckets", "chunk_length", "chunks_before", "chunks_after", "window"
     return {name: getattr(plan, name) for name in (*names, "within_bucket", "causal")}
+
+
+def plan_by(buckets: Int[Tensor, "batch heads rounds length"], **rule) -> BucketPlan:
+    """Plan by a rule that a reader wrote down: `plan_chunks`, whose names they may mistake.
+
+    Raises ValueError for a name that it does not know.
+    """
+    known = [name for name in signature(plan_chunks).parameters if name != "buckets"]
+    unknown = [name for name in rule if name not in known]
+    if unknown:
+        raise ValueError(f"a rule has {', '.join(known)}, got {', '.join(unknown)}")
+    return plan_chunks(buckets, **rule)
+
+
+def plan_under(data: Any, *, rounds: int | None, **rule: Any) -> BucketPlan | None:
+    """Plan one head's buckets by another rule, or only its first rounds; None: nothing differs.
+
+    `data` has the buckets, the padding, and what `rule_of` reads; a None leaves what it has.
+    """
+    rounds = data.n_rounds if rounds is None else rounds
+    if not 1 <= rounds <= data.n_rounds:
+        raise ValueError(f"rounds must be in 1..{data.n_rounds}, got {rounds}: so many were hashed")
+    own = rule_of(data)
+    wanted = own | {name: x for name, x in rule.items() if x is not None}
+    if rounds == data.n_rounds and wanted == own:
+        return None
+    padding = None if data.padding is None else torch.from_numpy(data.padding)[None]
+    buckets = torch.from_numpy(data.buckets[None, None, :rounds])
+    return plan_chunks(buckets, **wanted, padding=padding)
 
 
 def check_index(name: str, index: int, size: int, owner: str) -> None:

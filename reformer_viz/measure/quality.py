@@ -13,7 +13,7 @@ from reformer_core.config import AttentionKind, ReformerConfig, TrainConfig
 from reformer_core.tasks import Task
 from reformer_core.training import TrainingRun
 from reformer_core.training import train as run_training
-from reformer_viz.measure.speed import SpeedReading, machine_name
+from reformer_viz.measure.speed import SpeedReading, machine_name, read_record
 from reformer_viz.measure.step_kinds import new_model
 from reformer_viz.measure.words import count
 
@@ -157,14 +157,8 @@ def measure_quality(
 
 
 def read_quality(path: str | Path) -> Quality:
-    """Read what `Quality.save` wrote. Raises ValueError for a file of another kind."""
-    try:
-        record = json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} must be a JSON file of Quality.save: {error}") from error
-    schema = record.get("schema") if isinstance(record, dict) else None
-    if schema != _SCHEMA:
-        raise ValueError(f"{path} must have schema {_SCHEMA!r}, got {schema!r}: measure it again")
+    """Read what `Quality.save` wrote. Raises ValueError for a file that is missing or another."""
+    record = read_record(path, _SCHEMA, "Quality.save")
     arrays = {name: np.array(record[name]) for name in _ARRAYS}
     facts = {name: record[name] for name in _FACTS}
     return Quality(**arrays, **facts | {"ways": tuple(facts["ways"])})

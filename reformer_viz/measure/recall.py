@@ -12,9 +12,11 @@ from torch import Tensor
 from reformer_core.attention import keys_from
 from reformer_core.attention.operation import implementation
 from reformer_core.attention.rule import Rule
-from reformer_core.bucketing import BucketPlan, Window, plan_chunks
+from reformer_core.bucketing import BucketPlan, Window
 from reformer_core.hashing import Buckets, draw_rotations, hash_generator, hash_vectors
 from reformer_viz.measure.collisions import collision_probabilities, in_buckets
+from reformer_viz.measure.pairs import plan_by
+from reformer_viz.measure.sequence import tensor_of
 from reformer_viz.measure.words import count
 
 # How many scores exist at once, so that memory grows with the length and not with its square.
@@ -99,7 +101,8 @@ class Recall:
         return " ".join(
             [
                 f"{self.label + ': ' if self.label else ''}{self.length:,} tokens{padding}; heads: "
-                f"{heads:,}, draws of rotations: {seeds:,}. A query's {self.top_k:,} top keys hold "
+                f"{heads:,}, draws of rotations: {seeds:,}. A query's "
+                f"{count(self.top_k, 'top key')} hold{'s' * (self.top_k == 1)} "
                 f"{self.top_mass.mean():.0%} of full attention's weight.",
                 *map(self._of_setting, chosen),
             ]
@@ -179,8 +182,8 @@ class FullLook:
 
 
 def measure_recall(
-    qk: Tensor | np.ndarray,
-    values: Tensor | np.ndarray | None = None,
+    qk: Tensor | np.ndarray | Sequence,
+    values: Tensor | np.ndarray | Sequence | None = None,
     *,
     max_hashes: int = 8,
     n_buckets: Buckets | list[Buckets] = 64,
@@ -188,7 +191,7 @@ def measure_recall(
     top_k: int = 16,
     seeds: Iterable[int] = (0, 1, 2),
     causal: bool = True,
-    padding: Tensor | np.ndarray | None = None,
+    padding: Tensor | np.ndarray | Sequence | None = None,
     label: str = "",
     **rule,
 ) -> Recall:
@@ -215,12 +218,12 @@ def measure_recall(
 
 @torch.no_grad()
 def look_at_all(
-    qk: Tensor | np.ndarray,
-    values: Tensor | np.ndarray | None = None,
+    qk: Tensor | np.ndarray | Sequence,
+    values: Tensor | np.ndarray | Sequence | None = None,
     *,
     top_k: int = 16,
     causal: bool = True,
-    padding: Tensor | np.ndarray | None = None,
+    padding: Tensor | np.ndarray | Sequence | None = None,
 ) -> FullLook:
     """Attend to everybody, a block of queries at a time, and keep each query's top keys.
 
@@ -280,9 +283,11 @@ def check_top_k(top_k: int, most: int | None = None) -> None:
         raise ValueError(f"top_k must be at most {most}, got {top_k}: so many were looked up")
 
 
-def _batched(name: str, vectors: Tensor | np.ndarray) -> Float[Tensor, "batch heads length d"]:
+def _batched(
+    name: str, vectors: Tensor | np.ndarray | Sequence
+) -> Float[Tensor, "batch heads length d"]:
     """Copy vectors, with an axis for the batch, in at least float32."""
-    vectors = torch.as_tensor(vectors).detach()
+    vectors = tensor_of(name, vectors)
     shape = tuple(vectors.shape)
     if vectors.dim() not in (3, 4) or 0 in shape:
         raise ValueError(
@@ -300,10 +305,10 @@ def _batched(name: str, vectors: Tensor | np.ndarray) -> Float[Tensor, "batch he
 
 
 def _checked(
-    padding: Tensor | np.ndarray, qk: Float[Tensor, "batch heads length d_head"]
+    padding: Tensor | np.ndarray | Sequence, qk: Float[Tensor, "batch heads length d_head"]
 ) -> Bool[Tensor, "batch length"]:
     """Return which tokens are padding, on qk's device; refuse what leaves nothing to find."""
-    padding = torch.as_tensor(padding).detach().to(qk.device, copy=True)
+    padding = tensor_of("padding", padding).to(qk.device, copy=True)
     padding = padding if padding.dim() == 2 else padding[None]
     if padding.dtype != torch.bool or padding.shape != qk.shape[::2]:
         raise ValueError(
@@ -356,13 +361,18 @@ def compare(
     full: FullLook,
     settings: Iterable[Setting],
     *,
-    n_hashes: Sequence[int] = (1, 2, 4, 8),
+    n_hashes: Sequence[int] | int = (1, 2, 4, 8),
     seeds: Iterable[int] = (0,),
     label: str = "",
     **rule,
 ) -> Recall:
     """Hash what full attention has looked at, and see what these numbers of rounds find of it."""
-    settings, seeds, rounds = tuple(settings), tuple(seeds), np.array(n_hashes)
+    settings, seeds, rounds = tuple(settings), tuple(seeds), np.atleast_1d(n_hashes)
+    if rounds.dtype.kind != "i" or not len(rounds) or (np.diff(rounds, prepend=0) < 1).any():
+        raise ValueError(
+            f"n_hashes must be whole numbers from 1 on, each larger than the one before, got "
+            f"{n_hashes}: give some such as (1, 2, 4, 8)"
+        )
     if not settings or not seeds:
         raise ValueError(f"give at least one setting and one seed, got {settings} and {seeds}")
     rule = {
@@ -418,9 +428,7 @@ def _plan(full: FullLook, setting: Setting, max_hashes: int, seed: int, rule: di
     ]
     directions = torch.cat(rotations, dim=1).to(full.qk.device)
     buckets = hash_vectors(full.qk, directions, setting.n_buckets)
-    return plan_chunks(
-        buckets, n_buckets=setting.n_buckets, chunk_length=setting.chunk_length, **rule
-    )
+    return plan_by(buckets, n_buckets=setting.n_buckets, chunk_length=setting.chunk_length, **rule)
 
 
 def _compare_once(

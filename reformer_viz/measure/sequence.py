@@ -1,6 +1,6 @@
 """A sequence of vectors to hash, given or made up, and its buckets under any hashing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reformer_core.hashing import draw_rotations, hash_generator, hash_vectors
 from reformer_viz.measure.hashing import Hash, apply_hash
+from reformer_viz.measure.words import count
 
 N_KINDS, D_HEAD = 8, 16
 
@@ -59,6 +60,11 @@ class VectorSequence:
         n_heads = len(self.vectors)
         if not 0 <= head < n_heads:
             raise ValueError(f"head must be in 0..{n_heads - 1}, got {head}: there are {n_heads}")
+        if not 0 <= noise < float("inf"):
+            raise ValueError(
+                f"noise must be at least 0 and finite, got {noise}: it is a length, as a share of "
+                f"the vector's own"
+            )
         clean = self.vectors[head]
         return clean + noise * clean.norm(dim=-1, keepdim=True) * self.push[head]
 
@@ -86,18 +92,18 @@ def make_sequence(n_tokens: int, seed: int, d_head: int = D_HEAD) -> VectorSeque
         push=_pushes(vectors, generator),
         labels=tuple("ABCDEFGH"[letter] for letter in text),
         origin=(
-            f"Made-up data, no model: a word of {len(word):,} letters said twice. Each of the "
-            f"letters A to H is one random direction in {d_head} dimensions; noise is added to "
+            f"Made-up data, no model: a word of {count(len(word), 'letter')} said twice. Each of "
+            f"the letters A to H is one random direction in {d_head} dimensions; noise is added to "
             f"every token."
         ),
     )
 
 
 def take_sequence(
-    vectors: Tensor | np.ndarray, seed: int, labels: Iterable[str] | None = None
+    vectors: Tensor | np.ndarray | Sequence, seed: int, labels: Iterable[str] | None = None
 ) -> VectorSequence:
     """Copy vectors "length d_head" or "heads length d_head", such as `qk[0]` of a traced layer."""
-    vectors = torch.as_tensor(vectors)
+    vectors = tensor_of("vectors", vectors)
     shape = tuple(vectors.shape)
     if vectors.dim() not in (2, 3):
         raise ValueError(
@@ -106,7 +112,7 @@ def take_sequence(
         )
     if 0 in vectors.shape:
         raise ValueError(f"vectors must not be empty, got {shape}")
-    vectors = vectors.detach().to("cpu", torch.float32, copy=True)
+    vectors = vectors.to("cpu", torch.float32, copy=True)
     vectors = vectors if vectors.dim() == 3 else vectors[None]
     broken = (~vectors.isfinite()).nonzero()
     if len(broken):
@@ -119,8 +125,27 @@ def take_sequence(
         vectors=vectors,
         push=_pushes(vectors, torch.Generator().manual_seed(seed)),
         labels=None if labels is None else tuple(labels),
-        origin=(f"Given vectors: {length:,} tokens of {d_head:,} numbers, heads: {heads:,}."),
+        origin=(
+            f"Given vectors: {count(length, 'token')} of {count(d_head, 'number')}, heads: "
+            f"{heads:,}."
+        ),
     )
+
+
+def tensor_of(name: str, given: object) -> Tensor:
+    """Take numbers, in a tensor, an array or lists, as a tensor; refuse what are no numbers."""
+    if isinstance(given, Tensor):
+        return given.detach()
+    try:
+        array = np.asarray(given)
+    except ValueError as error:
+        raise ValueError(f"{name} must be rows of equal length, got others: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"{name} must be numbers, got {type(given).__name__}: give a tensor, an array or lists "
+            f"of numbers"
+        )
+    return torch.as_tensor(array)
 
 
 def _pushes(

@@ -201,12 +201,17 @@ def _look(vectors: Float[Tensor, "length d_head"], plan: HeadPlan, seed: int) ->
     return look_fully(vectors.double(), plan, seed, most_queries)
 
 
+def lsh_layers(trace: Trace) -> list[int]:
+    """List a trace's layers with LSH attention."""
+    return [i for i, one in enumerate(trace.layers) if one.plan is not None]
+
+
 def lsh_layer(trace: Trace, layer: int | None = None) -> LayerTrace:
     """Take a layer with LSH attention out of a trace; None: the first.
 
     Raises ValueError for a layer that is not there or of another kind, and says which are.
     """
-    lsh = [i for i, one in enumerate(trace.layers) if one.plan is not None]
+    lsh = lsh_layers(trace)
     if not lsh:
         raise ValueError(
             f"the model must have an LSH layer, got {len(trace.layers)} of other kinds: "

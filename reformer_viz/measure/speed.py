@@ -427,7 +427,8 @@ def machine_name(device: str) -> str:
 def read_speed(path: str | Path) -> SpeedMeasurement:
     """Read the attention part of a file that `make bench` has written.
 
-    Raises ValueError for a file of another kind, or one without a single time of an attention.
+    Raises ValueError for a file that is missing or of another kind, or without a single time of an
+    attention.
     """
     record = _read(path)
     runs = [run for run in record["runs"] if run["part"] == "attention"]
@@ -521,13 +522,17 @@ def machine_of(record: dict[str, Any]) -> str:
     return f"{machine['cpu']}, {settings['threads']} of {machine['cores']} cores"
 
 
-def _read(path: str | Path) -> dict[str, Any]:
-    """Read a record and check that it is one."""
+def read_record(path: str | Path, schema: str | int, maker: str) -> dict[str, Any]:
+    """Read a JSON file, and check that it is there and was written by its maker of today."""
     try:
         record = json.loads(Path(path).read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} must be a JSON file of make bench: {error}") from error
-    schema = record.get("schema") if isinstance(record, dict) else None
-    if schema != SCHEMA:
-        raise ValueError(f"{path} must have schema {SCHEMA}, got {schema}: run make bench again")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} must be a JSON file of {maker}: {error}") from error
+    got = record.get("schema") if isinstance(record, dict) else None
+    if got != schema:
+        raise ValueError(f"{path} must have schema {schema!r}, got {got!r}: run {maker} again")
     return record
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    return read_record(path, SCHEMA, "make bench")

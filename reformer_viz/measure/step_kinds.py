@@ -77,6 +77,14 @@ def check_kinds(kinds: tuple[str, ...]) -> None:
         raise ValueError(f"kinds must be one or more of {KINDS}, each once, got {tuple(kinds)}")
 
 
+def check_batch(batch_size: int, length: int) -> None:
+    """Refuse sizes that no batch has."""
+    if batch_size < 1 or length < 1:
+        raise ValueError(
+            f"a step needs a sequence of at least 2 tokens, got {batch_size} of {length:,}"
+        )
+
+
 def new_model(config: ReformerConfig) -> ReformerLM:
     """Build the model that a config describes, the same weights every time."""
     with torch.random.fork_rng():
@@ -86,5 +94,6 @@ def new_model(config: ReformerConfig) -> ReformerLM:
 
 def new_tokens(config: ReformerConfig, batch_size: int, length: int) -> Tensor:
     """Draw tokens to step on, the same every time."""
+    check_batch(batch_size, length)
     generator = torch.Generator().manual_seed(0)
     return torch.randint(config.vocab_size, (batch_size, length), generator=generator)

@@ -5,6 +5,14 @@ from jaxtyping import Int
 
 MILLION = 10**6
 _POSITIONS_IN_A_SENTENCE = 8
+_SIGNS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "←", "\0": "∅"}
+
+
+def readable(label: str) -> str:
+    """Write signs for what shows nothing, or would break a line."""
+    return "".join(
+        _SIGNS.get(c, c) if c in _SIGNS or c.isprintable() else f"{ord(c):02X}" for c in label
+    )
 
 
 def count(number: int, what: str) -> str:

@@ -1,6 +1,6 @@
 """Explore how evenly buckets fill, and which pairs the longest ones lose to the window."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ _BUCKETS = 32
 
 
 def explore_bucket_load(
-    vectors: Tensor | np.ndarray | None = None,
+    vectors: Tensor | np.ndarray | Sequence | None = None,
     *,
     n_tokens: int = 1024,
     n_buckets: int | None = None,
@@ -67,7 +67,7 @@ def explore_bucket_load(
     )
     given = {name: value for name, value in source.given.items() if name != "labels"}
     call = Call(explore_bucket_load, given)
-    return Panel(BucketLoadView(), measure, controls, dict(place or {}), call)
+    return Panel(BucketLoadView(), measure, controls, place, call)
 
 
 @dataclass(frozen=True)

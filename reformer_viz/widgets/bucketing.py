@@ -1,31 +1,36 @@
 """Explore where hashing sends tokens, and whom they may then look at."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from reformer_viz import style
-from reformer_viz.figures.bucketing import plot_bucketing
+from reformer_viz.figures.bucketing import LOOK, TOKENS, plot_bucketing
 from reformer_viz.figures.bucketing_svg import draw_svg
 from reformer_viz.measure.bucketing import Bucketing, measure_bucketing
 from reformer_viz.measure.hashing import Hash
 from reformer_viz.measure.pairs import rule_of
 from reformer_viz.widgets.call import Call
+from reformer_viz.widgets.letters import MOST_LETTERS, check_letters, digits_for, letters
 from reformer_viz.widgets.panel import Panel
+from reformer_viz.widgets.plan_rule import AS_PLANNED, settle
 from reformer_viz.widgets.plan_source import DEFAULT_SEED, PlanSource
 
 MOST_TOKENS = 16_384
 """The longest sequence that a page draws: it looks at every pair that some round sees."""
 
+HASHED = 8
+"""Rounds that are hashed for the page to choose from."""
+
 DEFAULT_BUCKETS = 8
-_LAST_STEP = 4  # of bucketing_view.js: everything is drawn
 
 
 def explore_bucketing(
-    vectors: Tensor | np.ndarray | None = None,
+    vectors: Tensor | np.ndarray | Sequence | None = None,
     *,
     n_tokens: int = 64,
     n_buckets: int | None = None,
@@ -55,8 +60,10 @@ def explore_bucketing(
     unless `n_buckets` does.
 
     Hashing stays in the kernel, with random numbers of its own: no model and no global state is
-    touched, so that one may look while a cell trains. What the window shows is answered in the
-    page. What cannot be shown is a sentence in the picture's place.
+    touched, so that one may look while a cell trains. The number of rounds, the chunk length and
+    the window rule are answered in the page, and are a part of `place`, where None stands for what
+    is given here: all rounds that are hashed, which are at least eight, `chunk_length` and `rule`.
+    What cannot be shown is a sentence in the picture's place.
     """
     source = PlanSource(
         vectors=vectors,
@@ -70,35 +77,44 @@ def explore_bucketing(
         most_tokens=MOST_TOKENS,
     )
 
+    # Fewer than one is refused, where the vectors are hashed.
+    hashed = max(HASHED, n_hashes) if n_hashes > 0 else n_hashes
+
     def measure(**chosen) -> Bucketing:
-        return measure_bucketing(source.plan(**chosen), labels=source.sequence.labels)
+        plan = source.plan(n_hashes=hashed, chunk_length=chunk_length, **chosen)
+        way_out = "show fewer rounds, or a part of the sequence"
+        check_letters(plan.buckets.numel(), plan.n_buckets, MOST_LETTERS, way_out)
+        return measure_bucketing(plan, labels=source.sequence.labels)
 
     controls = source.controls(
         n_buckets=DEFAULT_BUCKETS if n_buckets is None else n_buckets,
-        n_hashes=n_hashes,
-        chunk_length=chunk_length,
         noise=noise,
         rotations=rotations,
         head=head,
     )
-    place = {"round": 0, "token": None, "step": _LAST_STEP, **(place or {})}
+    rounds = {"rounds": n_hashes} if hash is None else {}
     view = BucketingView(lambda: source.origin)
-    return Panel(view, measure, controls, place, Call(explore_bucketing, source.given))
+    call = Call(
+        explore_bucketing, {**source.given, "n_hashes": n_hashes, "chunk_length": chunk_length}
+    )
+    return Panel(view, measure, controls, {**rounds, **(place or {})}, call)
 
 
 @dataclass(frozen=True)
 class BucketingView:
-    """One round of a `Bucketing`, and one token in it if the reader has chosen one."""
+    """One round of a `Bucketing`, a token if the reader has chosen one, and another rule if any."""
 
     origin: Callable[[], str]
     title = "Who sees whom: buckets, chunks and rounds"
     script = "bucketing_view.js"
+    place = MappingProxyType({"round": 0, "token": None, "step": LOOK, **AS_PLANNED})
 
     def ship(self, data: Bucketing) -> dict:
         """Return the buckets, the rule, and how to paint them."""
         colours = style.bucket_colours(data.n_buckets)
         return {
-            "buckets": data.buckets.tolist(),
+            "buckets": [letters(row, data.n_buckets) for row in data.buckets],
+            "digits": digits_for(data.n_buckets),
             **rule_of(data),
             "padding": None if data.padding is None else data.padding.astype(int).tolist(),
             "labels": data.labels,
@@ -110,21 +126,18 @@ class BucketingView:
 
     def describe(self, data: Bucketing, place: Mapping) -> str:
         """Say what the round does, or what it does with the chosen token."""
-        token = place["token"]
-        return data.describe(
-            _nearest(place["round"], data.n_rounds),
-            None if token is None else _nearest(token, data.length),
-        )
+        looked_at, round, token, _ = _settled(data, place)
+        return looked_at.describe(round, token)
 
     def draw_svg(self, data: Bucketing, place: Mapping) -> str:
         """Draw the round as SVG."""
-        return draw_svg(data, _nearest(place["round"], data.n_rounds))
+        return draw_svg(*_settled(data, place))
 
     def plot(self, data: Bucketing, place: Mapping) -> Figure:
         """Draw the round with Matplotlib."""
-        return plot_bucketing(data, _nearest(place["round"], data.n_rounds))
+        return plot_bucketing(*_settled(data, place))
 
 
-def _nearest(index: int, size: int) -> int:
-    """Keep the reader's place when the data became smaller, as the page does."""
-    return max(0, min(size - 1, index))
+def _settled(data: Bucketing, place: Mapping) -> tuple[Bucketing, int, int | None, int]:
+    """Return what a place shows of the data: the plan, round, token, and how far it goes."""
+    return *settle(data, place), max(TOKENS, min(LOOK, place["step"]))

@@ -1,10 +1,12 @@
 // Bucketing: the sequence, its buckets, sorted order and chunks, and who sees whom, round by round.
 // Its words are those of `describe` in plan_view.js, which are those of `Bucketing.describe`.
 
+import { opened } from './letters.js';
 import { binned, MOST_PAIRWISE, SEVERAL } from './plan_cells.js';
 import {
-  describe, dial, kindsFor, kindsOf, make, openPage, painter, planRound, ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
+  describe, dial, kindsFor, kindsOf, make, num, openPage, painter, planRound, ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
 } from './plan_view.js';
+import { AS_PLANNED, between, lengthOf, ruleControls, ruleKey, ruleOf, settle } from './plan_rule.js';
 
 // ---- The picture ---------------------------------------------------------------------------
 
@@ -99,17 +101,34 @@ function drawNumbers({ plan, buckets, step, pose, wide, n, at, padded, name, tex
   line('may see slots', sorted + ROW + 28, LOOK, i => runOf(plan, plan.slot[i]));
 }
 
+// What a cell calls its token: a name, shortened where it must be, upright where more of it then fits.
+// Part of a number would be another number.
+function nameIn({ data, fits }, i, w) {
+  const size = Math.min(12, Math.max(8, w)), small = Math.min(size, 10);
+  if (!data.labels) return [fits(`${i}`, w, size) ? `${i}` : '', { size }];
+  const whole = data.labels[i];
+  if (fits(whole, w, size)) return [whole, { size }];
+  const shortened = room => {
+    const letters = [...whole];
+    while (letters.pop() && letters.length) if (fits(`${letters.join('')}…`, room, small)) return `${letters.join('')}…`;
+    return '';
+  };
+  const flat = shortened(w), high = fits(whole, ROW - 2, small) ? whole : shortened(ROW - 2);
+  return high.length > flat.length ? [high, { size: small, upright: true }] : [flat, { size: small }];
+}
+
 function drawCell(scene, i, x, y, room) {
-  const { data, buckets, token, step, chosen, kind, ink, text, fits, fill, frame } = scene;
+  const { data, buckets, token, step, chosen, kind, ink, text, fill, frame } = scene;
   const b = buckets[i], w = room > 5 ? room - 1 : room, padding = scene.padded(i);
   const filled = step > TOKENS && !padding && kind(i) === SEEN, colour = filled ? data.text_colours[b] : ink;
   if (step === TOKENS || padding) frame(x, y, w, ROW, ink, { alpha: 0.4, dash: padding ? [2, 2] : [] });
   else if (scene.lost(i) && w > 2) frame(x, y, w, ROW, data.colours[b], { weight: Math.min(2, w / 4) });
   else fill(x, y, w, ROW, data.colours[b], filled ? 1 : scene.lost(i) ? 0.6 : 0.18);
   if (filled && data.hatched && b % 2) fill(x, y + ROW - 5, w, 2, colour, 0.8);
-  const label = data.labels ? data.labels[i] : `${i}`, size = Math.min(12, Math.max(8, room - 1));
-  if (room >= 8 && fits(label, w, size))
-    text(label, x + w / 2, y + ROW / 2, { size, colour, alpha: filled ? 1 : 0.7 });
+  if (room >= 8) {
+    const [words, how] = nameIn(scene, i, w);
+    text(words, x + w / 2, y + ROW / 2, { ...how, colour, alpha: filled ? 1 : 0.7 });
+  }
   if (kind(i) === ELSEWHERE || kind(i) === FOUND) fill(x + w / 2 - 1.5, y + ROW - 4, 3, 3, ink, 0.8);
   if (chosen && i === token) frame(x - 2, y - 2, w + 4, ROW + 4, ink, { weight: 2 });
 }
@@ -146,13 +165,21 @@ function drawBuckets({ data, plan, buckets, pose, wide, n, at, padded, name, tex
   }
 }
 
+// The least of 1, 2, 5, 10, 20, ... that is enough.
+function everyFew(enough) {
+  let every = 1;
+  for (let k = 0; !enough(every); k++) every = [2, 5, 10][k % 3] * 10 ** Math.floor(k / 3);
+  return every;
+}
+
 function drawChunks({ data, at, wide, n, ink, name, text, fits, fill }) {
-  const y = at.y.chunks;
+  const y = at.y.chunks, pitch = at.sorted(data.chunk_length, true) - at.sorted(0, true);
+  const widest = num(Math.floor((n - 1) / data.chunk_length)), every = everyFew(k => fits(widest, k * pitch - 6));
   name('chunk', y + 10);
   for (let s = 0, chunk = 0; s < n; s += data.chunk_length, chunk++) {
     const x = at.sorted(s, true), w = Math.min(data.chunk_length, n - s) * wide;
     fill(x, y, Math.max(w - 1, w / 2), 1.5, ink, 0.6);
-    if (fits(`${chunk}`, w)) text(`${chunk}`, x + w / 2, y + 10);
+    if (chunk % every === 0) text(num(chunk), x + w / 2, y + 10);
   }
 }
 
@@ -291,15 +318,22 @@ const moveOf = (key, { token, round }, n) => ({
 
 // ---- The explorer ----------------------------------------------------------------------------
 
-const legend = () => {
+// The colours of some buckets, what is lost as it is drawn in cells of this size, and what bins add.
+function legendOf({ data: { colours }, kinds }, unit) {
   const item = (words, css) => make('span', {}, make('i', { style: css }), words);
-  return make('div', { className: 'rx-key' },
-    item('seen by this round', 'background:var(--rx-first);border-color:var(--rx-first)'),
-    item('same bucket, lost to the window', 'border-color:var(--rx-first)'),
+  const some = [0, 0.5, 1].map(share => colours[Math.floor(share * (colours.length - 1))]);
+  const stripes = some.map((colour, k) => `${colour} ${33 * k}% ${33 * k + 34}%`).join();
+  return [
+    item(`seen by this round${kinds ? '' : ': the stronger, the more pairs'}`,
+      `border:0;padding:1px;background:linear-gradient(90deg,${stripes})`),
+    ...(kinds ? [] : [item('pairs of several buckets', 'background:currentColor')]),
+    item('same bucket, lost to the window',
+      kinds && unit >= 4 ? `border-color:${some[1]}` : `border:0;padding:1px;background:${some[1]};opacity:.35`),
     item('seen by another round (a dot in the rows above)', 'background:currentColor;opacity:.3'),
     item('the window', 'background:currentColor;opacity:.12'),
-    make('span', { textContent: 'rows look, columns are looked at' }));
-};
+    make('span', { textContent: 'rows look, columns are looked at' }),
+  ];
+}
 
 // Of many tokens the table lists some, from the chosen one on.
 function rowsOf({ data, plans, plan, round, token, buckets }) {
@@ -329,61 +363,64 @@ const PAIRS_CSS = `
 export const mount = (root, data) => openPage(root, data, bucketingIn);
 
 function bucketingIn(page) {
-  const place = { round: 0, token: null, step: LOOK };
-  const view = {}; // what is drawn: the data, what follows from them, and the place
+  const place = { round: 0, token: null, step: LOOK, ...AS_PLANNED };
+  const view = {}; // what is drawn: the data under the chosen rule, what follows from them, and the place
   let kept = null; // the token that is chosen while none is pointed at
   let pose = null, frames = 0, data;
 
   const strips = make('canvas', { className: 'rx-strips', tabIndex: 0 });
   const matrix = make('canvas', { className: 'rx-matrix', role: 'img' });
-  const round = dial('round', round => go({ round })), step = dial('step', step => go({ step }));
+  const controls = ruleControls(go), step = dial('step', step => go({ step }));
   const play = make('button', { type: 'button', textContent: '▶ play the steps', onclick: playSteps });
   Object.assign(strips, { role: 'slider', ariaLabel: 'token', ariaValueMin: 0 });
-  const aside = make('aside', {}, legend(), page.details, page.caption);
+  const key = make('div', { className: 'rx-key' }), aside = make('aside', {}, key, page.details, page.caption);
   const nodes = [
     make('style', { textContent: PAIRS_CSS }),
-    make('div', { className: 'rx-bar' }, round.row, step.row, play), strips, page.sentence, make('div', { className: 'rx-pairs' }, matrix, aside),
+    make('div', { className: 'rx-bar' }, controls.round, step.row, play),
+    make('div', { className: 'rx-bar' }, controls.rounds, controls.chunk, controls.window, controls.within),
+    strips, page.sentence, make('div', { className: 'rx-pairs' }, matrix, aside),
   ];
 
   function update(fresh) {
-    data = fresh;
-    const plans = data.buckets.map(buckets => planRound(buckets, data));
-    const whole = planRound(data.buckets[0], { ...data, within_bucket: false });
-    Object.assign(view, { data, plans, whole, round: null, still: null });
-    page.root.style.setProperty('--rx-first', data.colours[0]);
-    round.input.max = data.buckets.length - 1;
+    data = opened(fresh);
+    view.key = null;
     step.input.max = LOOK;
-    strips.ariaValueMax = data.buckets[0].length - 1;
+    strips.ariaValueMax = lengthOf(data) - 1;
     go({ token: kept, ...data.place });
+  }
+
+  function plan(key) {
+    const rule = ruleOf(data, place), plans = rule.buckets.map(buckets => planRound(buckets, rule));
+    const whole = planRound(rule.buckets[0], { ...rule, within_bucket: false });
+    Object.assign(view, { key, data: rule, plans, whole, round: null, still: null });
   }
 
   function go(change, pointing = false) {
     if (page.blocked) return;
-    const inside = (x, size) => (x === null ? null : Math.max(0, Math.min(size - 1, x)));
-    Object.assign(place, change);
-    place.round = inside(place.round, data.buckets.length);
-    place.token = inside(place.token, data.buckets[0].length);
-    place.step = inside(place.step, STEPS.length);
+    settle(data, Object.assign(place, change));
+    place.step = between(TOKENS, place.step, LOOK);
     if (!pointing) kept = place.token;
-    if (view.round !== place.round) { // or the data are new
-      const { round } = place, { plans } = view, buckets = data.buckets[round];
-      const kinds = buckets.length > MOST_PAIRWISE ? null : kindsOf(plans, data, round);
-      Object.assign(view, { plan: plans[round], buckets, kinds, words: describe(plans, data, round, null) });
+    const key = ruleKey(place), { round, token, step } = place;
+    if (view.key !== key) plan(key); // or the data are new
+    const { data: rule, plans } = view;
+    if (view.round !== round) {
+      const buckets = rule.buckets[round];
+      const kinds = buckets.length > MOST_PAIRWISE ? null : kindsOf(plans, rule, round);
+      Object.assign(view, { plan: plans[round], buckets, kinds, words: describe(plans, rule, round, null) });
     }
-    Object.assign(view, place);
-    view.row = place.token === null ? null : kindsFor(view.plans, data, place.round, place.token);
+    const row = token === null ? null : kindsFor(plans, rule, round, token);
+    Object.assign(view, { round, token, step, row });
     speak();
     animate();
   }
 
   function speak() {
     const { round: r, token } = place;
-    const words = token === null ? view.words : describe(view.plans, data, r, token);
+    const words = token === null ? view.words : describe(view.plans, view.data, r, token);
     matrix.ariaLabel = `Who sees whom. ${words}`;
     strips.ariaValueNow = place.token ?? 0;
     strips.ariaValueText = place.token === null ? 'no token chosen' : words;
-    round.input.value = place.round;
-    round.output.textContent = `${place.round} of 0–${data.buckets.length - 1}`;
+    controls.show(data, view.data, place);
     step.input.value = place.step;
     step.output.textContent = STEPS[place.step];
     page.say(words, { ...place, token: kept });
@@ -394,7 +431,9 @@ function bucketingIn(page) {
     if (!width || page.blocked) return;
     const from = pose, to = poseOf(view, width), began = performance.now(), mine = ++frames;
     const still = matchMedia('(prefers-reduced-motion: reduce)').matches || from?.length !== to.length;
+    const { still: painted } = view;
     drawSquares(matrix, view);
+    if (view.still !== painted) key.replaceChildren(...legendOf(view, drawn().unit));
     const frame = now => {
       if (mine !== frames) return; // a newer movement has begun
       const t = still ? 1 : Math.max(0, Math.min(1, (now - began) / 500)), eased = t * t * (3 - 2 * t);

@@ -1,7 +1,8 @@
 """The bug switchboard: switch a known mistake on and see it, or guess which one is on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ _TOKENS = 32
 
 
 def explore_bugs(
-    qk: Tensor | np.ndarray | None = None,
+    qk: Tensor | np.ndarray | Sequence | None = None,
     *,
     bug: str = "none",
     guess: str | None = None,
@@ -34,14 +35,17 @@ def explore_bugs(
     `qk`, "length d_head" of at most 128 tokens, is made up if not given. `bug` is "none", a name of
     `reformer_viz.measure.bugs.BUGS`, or "mystery 1" to "mystery 7".
     """
-    source = make_sequence(_TOKENS, seed) if qk is None else take_sequence(qk, seed)
-    vectors = source.noisy(head=0, noise=0.3 if qk is None else 0)
+
+    @cache
+    def vectors() -> Tensor:
+        source = make_sequence(_TOKENS, seed) if qk is None else take_sequence(qk, seed)
+        return source.noisy(head=0, noise=0.3 if qk is None else 0)
 
     def measure(*, bug: str, guess: str | None, **rule: int) -> Riddle:
         hidden = MYSTERIES.get(bug, bug)
         if guess is not None and guess not in BUGS:
             raise ValueError(f"guess must be None or one of {', '.join(BUGS)}, got {guess!r}")
-        symptoms = measure_bug(vectors, hidden, seed=seed, **rule)
+        symptoms = measure_bug(vectors(), hidden, seed=seed, **rule)
         return Riddle(chosen=bug, symptoms=symptoms, guess=guess)
 
     titles = [(known.title, name) for name, known in BUGS.items()]
@@ -54,7 +58,7 @@ def explore_bugs(
         "chunk_length": slider("chunk length", chunk_length, 2, 16),
     }
     call = Call(explore_bugs, {"qk": qk, "seed": seed})
-    return Panel(BugView(), measure, controls, dict(place or {}), call)
+    return Panel(BugView(), measure, controls, place, call)
 
 
 @dataclass(frozen=True)

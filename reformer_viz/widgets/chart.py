@@ -11,8 +11,16 @@ from reformer_viz import style
 from reformer_viz.figures.still import draw_still
 from reformer_viz.figures.table import rows_of
 
-CONFIG = {"displaylogo": False, "showSendToCloud": False, "responsive": True}
-"""Nothing leaves the machine: Plotly's button that uploads the chart is off."""
+CONFIG = {
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "responsive": True,
+    "plotGlPixelRatio": 1,
+}
+"""Nothing leaves the machine: Plotly's button that uploads the chart is off.
+
+What WebGL draws has the pixels of the page, not four for each: without a GPU they take long.
+"""
 
 _RANGE = re.compile(r"([xy]axis\d*)\.range$")
 

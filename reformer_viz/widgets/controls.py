@@ -1,16 +1,18 @@
 """Controls that several explorers have."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ipywidgets import BoundedIntText, Button, Dropdown, FloatSlider, IntSlider, Widget
+
+from reformer_viz.measure.sequence import VectorSequence
 
 STYLE = {"description_width": "92px"}
 NARROW = {"description_width": "60px"}
 
 
 def slider(
-    description: str, value: float | int, low: int, high: int, step: int = 1
+    description: str, value: float | int, low: float | int, high: float | int, step: float | int = 1
 ) -> IntSlider | FloatSlider:
     """Make a slider that reaches its first value, also one that cannot be shown."""
     kind = IntSlider if isinstance(value, int) else FloatSlider
@@ -19,12 +21,12 @@ def slider(
 
 
 def number(description: str, value: int, low: int, high: int) -> BoundedIntText:
-    """Make a box for a whole number."""
+    """Make a box for a whole number that reaches its first value, also one that cannot be shown."""
     return BoundedIntText(
         description=description,
         value=value,
-        min=low,
-        max=high,
+        min=min(low, value),
+        max=max(high, value),
         style=STYLE,
         layout={"width": "180px"},
     )
@@ -45,9 +47,7 @@ def choice(
 
 def noise_and_rotations(noise: float | int, rotations: int) -> dict[str, Widget]:
     """Make the controls that push vectors away and draw other random directions to hash with."""
-    push = FloatSlider(
-        description="noise", value=noise, min=0.0, max=max(2.0, noise), step=0.05, style=STYLE
-    )
+    push = slider("noise", float(noise), 0.0, 2.0, step=0.05)
     draw = number("rotations", rotations, 0, 9999)
     again = Button(description="New rotations", tooltip="Hash with other random directions")
 
@@ -56,3 +56,12 @@ def noise_and_rotations(noise: float | int, rotations: int) -> dict[str, Widget]
 
     again.on_click(draw_again)
     return {"noise": push, "rotations": draw, "new_rotations": again}
+
+
+def heads(sequence: Callable[[], VectorSequence], head: int) -> dict[str, Widget]:
+    """Make the choice among heads, where there are several or another than the first is meant."""
+    try:
+        last = len(sequence().vectors) - 1
+    except ValueError:  # whoever measures says what is wrong with the vectors
+        last = 0
+    return {"head": number("head", head, 0, last)} if last or head else {}

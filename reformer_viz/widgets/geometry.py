@@ -1,6 +1,6 @@
 """Explore why neighbours share a bucket: turn the sphere, widen an angle, draw other directions."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -33,7 +33,7 @@ _START = {2: (0.9, 0.3), 3: (0.8, 0.5, 0.4)}
 
 
 def explore_geometry(
-    vectors: Tensor | np.ndarray | None = None,
+    vectors: Tensor | np.ndarray | Sequence | None = None,
     *,
     dimension: int = 3,
     n_points: int = 120,
@@ -115,9 +115,7 @@ def explore_geometry(
     left_out = _OF_ROTATIONS if hash is not None else ()
     left_out += _OF_MADE_UP if vectors is not None else ()
     controls = {name: control for name, control in controls.items() if name not in left_out}
-    return Panel(
-        GeometryView(), measure, controls, dict(place or {}), Call(explore_geometry, given)
-    )
+    return Panel(GeometryView(), measure, controls, place, Call(explore_geometry, given))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from reformer_viz.measure.step_kinds import (
     KINDS,
     LABELS,
     Kind,
+    check_batch,
     check_kinds,
     new_model,
     new_tokens,
@@ -55,6 +56,7 @@ def explore_memory(
     n_layers: int = 4,
     length: int = 256,
     n_hashes: int = 2,
+    repeats: int = 0,
     place: Mapping | None = None,
 ) -> Panel:
     """Show the bytes of a training step, operation by operation or as curves, in four ways.
@@ -62,10 +64,12 @@ def explore_memory(
     `show` is "film", "depths", "lengths", "n_hashes" (curves, up to what the controls say) or
     "reconstruction", the error of the inputs that a reversible stack computes again. `kind` is
     "all", or one of "standard", "checkpointed", "reversible" and "chunked". Steps are run in the
-    kernel as the controls ask for them, each once. No time is taken: what is shown is exact.
+    kernel as the controls ask for them, each once. No time is taken, and what is shown is exact;
+    but with `repeats=3` the curves' steps are timed as well, and it says where checkpointing is
+    faster.
     """
-    given, config = config, config or SMALL
-    sizes = _Sizes(config)
+    given, config = {"config": config, "repeats": repeats}, config or SMALL
+    sizes = _Sizes(config, repeats)
 
     def measure(
         *, show: str, kind: str, n_layers: int, length: int, n_hashes: int
@@ -82,16 +86,15 @@ def explore_memory(
         return sizes.curves(show, kinds, n_layers, length, n_hashes)
 
     controls = _controls(config, show, kind, n_layers, length, n_hashes)
-    return Panel(
-        MemoryView(), measure, controls, dict(place or {}), Call(explore_memory, {"config": given})
-    )
+    return Panel(MemoryView(), measure, controls, place, Call(explore_memory, given))
 
 
 class _Sizes:
     """Measure a config at several sizes, each once."""
 
-    def __init__(self, config: ReformerConfig) -> None:
+    def __init__(self, config: ReformerConfig, repeats: int = 0) -> None:
         self.config = config
+        self.repeats = repeats
         self._film = cache(self._film_one)
         self.reconstruct = cache(self._reconstruct)
         self.curves = cache(self._curves)
@@ -120,10 +123,11 @@ class _Sizes:
         start = {"depths": 1, "lengths": min(32, length), "n_hashes": 1}[axis]
         end = {"depths": n_layers, "lengths": length, "n_hashes": n_hashes}[axis]
         values = {axis: _doubling(start, end)}
-        return measure_memory(config, **values, kinds=kinds, length=length, repeats=0)
+        return measure_memory(config, **values, kinds=kinds, length=length, repeats=self.repeats)
 
     def _at(self, n_layers: int, length: int, n_hashes: int) -> ReformerConfig:
-        """Return the config at a size, if that is not too much to look at."""
+        """Return the config at a size, if that is one and not too much to look at."""
+        check_batch(1, length)
         if n_layers * length > MOST_OPERATIONS:
             raise ValueError(
                 f"layers times tokens must be at most {MOST_OPERATIONS:,} here, got {n_layers} x "
@@ -147,10 +151,11 @@ class MemoryView:
     title = "What a training step keeps"
 
     def describe(self, data: StepFilms | Memory | Reconstruction, place: Mapping) -> str:
-        """Say what is shown; of curves, also what the paper counts."""
-        if isinstance(data, Memory):
-            return f"{data.describe()} {data.describe_paper()}"
-        return data.describe()
+        """Say what is shown; of curves, also the times, if taken, and what the paper counts."""
+        if not isinstance(data, Memory):
+            return data.describe()
+        times = [data.describe_times()] if data.timed else []
+        return " ".join([data.describe(), *times, data.describe_paper()])
 
     def plotly(self, data: StepFilms | Memory | Reconstruction, place: Mapping) -> Any:
         """Draw it with Plotly."""

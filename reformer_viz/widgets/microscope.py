@@ -4,6 +4,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from reformer_viz.measure.microscope import (
 from reformer_viz.measure.pairs import rule_of
 from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.panel import Panel
+from reformer_viz.widgets.plan_rule import AS_PLANNED, settle
 
 MOST_TOKENS = 16_384
 """The longest sequence that a page still answers for at once."""
@@ -34,7 +36,6 @@ MOST_TOKENS = 16_384
 _MOST_WEIGHTS, _MOST_OF_A_QUERY = 1 << 17, 64
 """What a page stores: so many weights, the heaviest of every query, and no more of one query."""
 
-_AS_THE_MODEL = {"rounds": None, "chunk_length": None, "window": None, "within_bucket": None}
 _STYLE = {"description_width": "64px"}
 
 
@@ -88,7 +89,7 @@ def explore_model(
         MicroscopeView(),
         measure,
         _controls(model, layer, head, rotations, text),
-        {"round": 0, "token": None, **_AS_THE_MODEL, **(place or {})},
+        place,
         _ModelCall(
             explore_model,
             {
@@ -121,6 +122,7 @@ class MicroscopeView:
 
     title = "The microscope: what one head does with a text"
     script = "microscope_view.js"
+    place = MappingProxyType({"round": 0, "token": None, **AS_PLANNED})
 
     def ship(self, data: Microscope) -> dict:
         """Return the buckets, the model's own rule, and how to paint them."""
@@ -162,31 +164,6 @@ class MicroscopeView:
     def plot(self, data: Microscope, place: Mapping) -> Figure:
         """Draw the round with Matplotlib."""
         return plot_microscope(*settle(data, place))
-
-
-def settle(data: Microscope, place: Mapping) -> tuple[Microscope, int, int | None]:
-    """Return what a place shows of the data: the plan, the round and the token.
-
-    A place that the data do not have, because they became smaller, is the nearest that they have.
-    """
-    rule = {name: place[name] for name in _AS_THE_MODEL}
-    if rule["rounds"] is not None:
-        rule["rounds"] = _between(1, rule["rounds"], data.n_rounds)
-    if rule["chunk_length"] is not None:
-        longest = max(data.length, data.chunk_length)
-        rule["chunk_length"] = _between(1, rule["chunk_length"], longest)
-    if data.chunks_before + data.chunks_after == 0:  # a sliding window would see nobody
-        rule["window"] = None
-    looked_at, token = data.under(**rule), place["token"]
-    return (
-        looked_at,
-        _between(0, place["round"], looked_at.n_rounds - 1),
-        None if token is None else _between(0, token, data.length - 1),
-    )
-
-
-def _between(low: int, number: int, high: int) -> int:
-    return max(low, min(high, number))
 
 
 def _packed(weights: Weights, most: int) -> dict:

@@ -4,39 +4,12 @@
 // the model itself made, and name the version of the data that they belong to.
 
 import {
-  dial, eachSeen, kindsFor, make, many, nameOf, num, openPage, paddingInWords, painter, planRound, sees,
+  eachSeen, kindsFor, make, many, nameOf, num, openPage, paddingInWords, painter, planRound, sees,
   tokenInWords, ELSEWHERE, FOUND, HIDDEN, LOST, SEEN,
 } from './plan_view.js';
+import { AS_PLANNED, between, isOwn, lengthOf, ruleControls, ruleKey, ruleOf, settle } from './plan_rule.js';
 
 // ---- What follows from the buckets -----------------------------------------------------------
-
-const CHANGED = ['rounds', 'chunk_length', 'window', 'within_bucket']; // null: as the model does it
-
-const between = (low, x, high) => Math.max(low, Math.min(high, x));
-const lengthOf = data => data.buckets[0].length;
-const isOwn = place => CHANGED.every(name => place[name] === null);
-
-// Bring a place into what the data have, as MicroscopeView does in Python.
-export function settle(data, place) {
-  const n = lengthOf(data), own = { ...data, rounds: data.buckets.length };
-  const inside = (name, low, high) => {
-    if (place[name] !== null) place[name] = between(low, place[name], high);
-  };
-  inside('rounds', 1, own.rounds);
-  inside('chunk_length', 1, Math.max(n, own.chunk_length));
-  if (!(data.chunks_before + data.chunks_after)) place.window = null;
-  for (const name of CHANGED) if (place[name] === own[name]) place[name] = null;
-  inside('round', 0, (place.rounds ?? own.rounds) - 1);
-  inside('token', 0, n - 1);
-  return place;
-}
-
-// The rule in force, with the buckets of the rounds that are used.
-export function ruleOf(data, place) {
-  const rule = { ...data, buckets: data.buckets.slice(0, place.rounds ?? data.buckets.length) };
-  for (const name of CHANGED.slice(1)) rule[name] = place[name] ?? data[name];
-  return rule;
-}
 
 // What a round makes of every key for one query, and which round shows a key first (-1: none).
 export function rowOf(plans, rule, round, token) {
@@ -107,21 +80,30 @@ function weightsInWords(rule, row, weights, token) {
 
 // ---- The rows of tokens: the text, and sorted order ----------------------------------------------
 
-const DETAIL = 64; // tokens that have room for their names
+const DETAIL = 64; // tokens at most that have room for their names
 const HEAD = 18, STEMS = 14, STRIP = 16, FUNNEL = 26, CELL = 26; // pixels, from above
 const OVER = HEAD + STEMS, CELLS = OVER + STRIP + FUNNEL, FEET = CELLS + CELL;
 const WINDOW = FEET + 27; // the middle of the bars for what a window covers
 const MONO = 'ui-monospace,Menlo,Consolas,"DejaVu Sans Mono",monospace';
 
+// How long nine of ten names are: the others are shortened.
+const lettersOf = labels => {
+  const lengths = labels.map(label => label.length).sort((a, b) => a - b);
+  return between(1, lengths[Math.floor(0.9 * (lengths.length - 1))], 8);
+};
+
+// How many tokens have room for names of so many letters.
+const roomFor = (letters, width) => between(4, Math.floor(width / (5 * letters + 4)), DETAIL);
+
 // Move a detail so that a place is in it, and not at its very edge.
-const follow = (start, at, n) => {
-  const near = at >= start + 4 && at < start + DETAIL - 4, last = Math.max(0, n - DETAIL);
-  return between(0, near ? start : at - DETAIL / 2, last);
+const follow = (start, at, n, count) => {
+  const edge = count >> 3, near = at >= start + edge && at < start + count - edge;
+  return between(0, near ? start : at - (count >> 1), Math.max(0, n - count));
 };
 
 // Where the tokens of a row stand. In sorted order there is a gap between chunks.
 function layout(row, width) {
-  const { n, start, cut } = row, count = Math.min(DETAIL, n), chunk = k => (cut ? Math.floor(k / cut) : 0);
+  const { n, start, cut, count } = row, chunk = k => (cut ? Math.floor(k / cut) : 0);
   const gaps = chunk(start + count - 1) - chunk(start), gap = gaps ? Math.min(5, (0.2 * width) / gaps) : 0;
   const one = (width - gap * gaps) / count, unit = width / n;
   return {
@@ -140,7 +122,6 @@ function layout(row, width) {
 function drawRow(canvas, view, row) {
   const width = canvas.clientWidth, at = layout(row, width), { token } = view.place;
   const scene = { ...view, ...painter(canvas, width, FEET + (row.cut ? 34 : 20)), width, at, token };
-  scene.heaviest = Math.max(1, ...(scene.shares?.values() ?? []));
   scene.text(row.title, 0, 8, { align: 'left' });
   scene.text(row.range, width, 8, { align: 'right', alpha: 0.7 });
   drawOverview(scene, row);
@@ -180,7 +161,7 @@ const stem = ({ fill, ink, heaviest }, x, foot, room, wide, share) => {
 
 // The part of the overview that the detail shows.
 function drawFunnel({ pen, ink, at, width, frame }, row) {
-  if (row.n <= DETAIL) return;
+  if (row.n <= row.count) return;
   const left = at.over(row.start), right = at.over(row.start + at.count), top = OVER + STRIP + 5;
   frame(left, OVER - 2, right - left, STRIP + 7, ink, { alpha: 0.7 });
   Object.assign(pen, { fillStyle: ink, globalAlpha: 0.07 });
@@ -190,15 +171,16 @@ function drawFunnel({ pen, ink, at, width, frame }, row) {
 }
 
 function drawCell(scene, row, k) {
-  const { at, data, buckets, token, ink, text, fill, frame, shares } = scene, i = row.token(k), b = buckets[i];
+  const { at, data, buckets, token, ink, text, short, fill, frame, shares } = scene, i = row.token(k), b = buckets[i];
   const x = at.detail(k), wide = at.one - (at.one > 5 ? 1 : 0), kind = kindIn(scene, i), colour = data.colours[b];
   const lit = kind === SEEN || i === token, lost = kind === LOST || kind === FOUND;
   if (lost) frame(x, CELLS, wide, CELL, colour, { weight: 2 });
   else fill(x, CELLS, wide, CELL, colour, lit ? 1 : 0.16);
-  const words = data.labels[i], on = lit ? data.text_colours[b] : ink;
+  const words = data.labels[i], size = scene.letters > 1 || words.length > 1 ? 10 : 14;
+  const on = lit ? data.text_colours[b] : ink, most = wide - (wide > 20 ? 4 : 0);
   if (lit && data.hatched && b % 2) fill(x, FEET - 4, wide, 2, on, 0.6);
-  text(words, x + wide / 2, CELLS + CELL / 2,
-    { size: words.length > 1 ? 10 : 14, colour: on, alpha: lit ? 1 : 0.75, family: MONO, most: wide });
+  text(short(words, 1.25 * most, size, MONO), x + wide / 2, CELLS + CELL / 2,
+    { size, colour: on, alpha: lit ? 1 : 0.75, family: MONO, most });
   if (kind === ELSEWHERE || kind === FOUND) fill(x, FEET + 1, wide, 3, ink, 0.55);
   if (shares?.get(i)) stem(scene, x + wide / 2, CELLS - 1, FUNNEL - 8, Math.min(wide, 6), shares.get(i));
   if (i === token) frame(x - 2, CELLS - 2, wide + 4, CELL + 4, ink, { weight: 2 });
@@ -239,7 +221,8 @@ function drawChunks(scene, row) {
 
 // ---- The matrix ------------------------------------------------------------------------------
 
-const TITLE = 20, BETWEEN = 24, SQUARE = 420; // pixels
+const TITLE = 36, BETWEEN = 24, SQUARE = 420, LIT = 9, BARS = 22; // pixels
+const FADED = 0.3; // what is not the chosen token's
 
 function squares(width, n) {
   const size = Math.floor(Math.min(SQUARE, (width - BETWEEN) / 2));
@@ -248,20 +231,48 @@ function squares(width, n) {
 
 function drawMatrix(canvas, view, start) {
   const { place, plan, buckets } = view, { token } = place, n = buckets.length, width = canvas.clientWidth;
-  const { size, x, one } = squares(width, n), tools = painter(canvas, width, TITLE + size + 2);
-  const { pen, ink, text, frame } = tools, shown = Math.min(DETAIL, n);
-  text(`all ${many(n, 'token')}, in reading order: blue, seen by this round`, 0, 8, { align: 'left' });
-  text(`slots ${num(start)}–${num(start + shown - 1)} of sorted order`, x, 8, { align: 'left' });
+  const { size, x, one } = squares(width, n), scene = { ...view, ...painter(canvas, width, TITLE + size + 2) };
+  const { pen, ink, text, frame } = scene, shown = Math.min(DETAIL, n), unit = size / n;
+  const name = (left, ...lines) => lines.forEach((line, k) =>
+    text(line, left, 8 + 14 * k, { align: 'left', alpha: k ? 0.7 : 0.85, most: size }));
+  name(0, `all ${many(n, 'token')}, in reading order`, 'rows look at columns; blue: this round');
+  name(x, `slots ${num(start)}–${num(start + shown - 1)} of sorted order`, 'rows look at columns; colours: buckets');
   const key = [view.number, place.round, size, ink].join();
   if (view.still?.key !== key) view.still = { key, picture: pictureOf(view, size, ink) };
-  Object.assign(pen, { globalAlpha: 1, imageSmoothingEnabled: false });
+  Object.assign(pen, { globalAlpha: token === null ? 1 : FADED, imageSmoothingEnabled: false });
   pen.drawImage(view.still.picture, 0, TITLE, size, size);
-  drawDetail(tools, view, start, x, one);
+  drawDetail(scene, start, x, one);
   for (const left of [0, x]) frame(left, TITLE, size, size, ink, { alpha: 0.35 });
   if (token === null) return;
-  const unit = size / n, slot = plan.slot[token] - start;
-  frame(0, TITLE + token * unit - 2, size, Math.max(2, unit) + 3, ink);
-  if (slot >= 0 && slot < shown) frame(x - 1, TITLE + slot * one - 2, size + 2, one + 3, ink, { weight: 1.5 });
+  const high = Math.max(unit, LIT), slot = plan.slot[token] - start;
+  const y = Math.round(between(TITLE, TITLE + (token + 0.5) * unit - high / 2, TITLE + size - high));
+  light(scene, y, size, high, unit);
+  frameRow(scene, 0, y, size, high, key => key, n, unit);
+  if (slot >= 0 && slot < shown)
+    frameRow(scene, x, TITLE + slot * one, size, one, key => plan.slot[key] - start, shown, one);
+}
+
+// The chosen token's row of all pairs, as high as can be seen: what the round makes of every key.
+function light({ pen, fill, frame, ink, row, data }, y, size, high, unit) {
+  const wide = Math.max(2, unit > 4 ? unit - 1 : unit);
+  pen.clearRect(0, y, size, high);
+  for (const kind of [ELSEWHERE, FOUND, LOST, SEEN]) row.kinds.forEach((found, key) => {
+    if (found !== kind) return;
+    const x = key * unit;
+    if (kind === SEEN) fill(x, y, wide, high, data.accent);
+    if (kind === ELSEWHERE || kind === FOUND) fill(x, y, wide, high, ink, 0.45);
+    if (kind === LOST || kind === FOUND) frame(x, y, wide, high, data.accent);
+  });
+}
+
+// Around the chosen token's row of a square, and on it the weights that the token gives.
+function frameRow(scene, x, y, wide, high, at, count, unit) {
+  scene.frame(x - 1, y - 2, wide + 2, high + 3, scene.ink, { weight: 1.5 });
+  scene.shares?.forEach((share, key) => {
+    const k = at(key);
+    if (k >= 0 && k < count)
+      stem(scene, x + (k + 0.5) * unit, y - 2, Math.min(BARS, y - TITLE + 6), between(1.5, unit - 2, 4), share);
+  });
 }
 
 // All pairs, in as many bins as there are pixels: this round in one colour, stronger the more pairs
@@ -291,19 +302,20 @@ function pictureOf({ rule, plans, buckets, data, place }, size, ink) {
 }
 
 // Part of sorted order: queries in rows, keys in columns, a cell a pair.
-function drawDetail({ fill, frame, ink }, { rule, plans, plan, whole, buckets, data }, start, x, one) {
+function drawDetail({ fill, frame, ink, rule, plans, plan, whole, buckets, data, place }, start, x, one) {
   const shown = Math.min(DETAIL, buckets.length), gap = one > 4 ? 1 : 0;
   for (let row = 0; row < shown; row++) {
     const i = plan.order[start + row], y = TITLE + row * one, b = buckets[i], colour = data.colours[b];
+    const chosen = place.token === i, alpha = chosen || place.token === null ? 1 : FADED;
     const edge = slot => between(0, slot - start, shown);
     const from = edge(whole.first[start + row]), to = edge(whole.last[start + row] + 1);
     if (from < to) fill(x + from * one, y, (to - from) * one, one, ink, 0.08);
     for (let column = 0; column < shown; column++) {
       const j = plan.order[start + column], cell = [x + column * one, y, one - gap, one - gap];
       if ((rule.causal ? j >= i : j === i) || rule.padding?.[i] || rule.padding?.[j]) continue;
-      if (sees(plan, i, j)) fill(...cell, colour);
-      else if (plans.some(other => sees(other, i, j))) fill(...cell, ink, 0.3);
-      if (buckets[j] === b && !sees(plan, i, j)) frame(...cell, colour);
+      if (sees(plan, i, j)) fill(...cell, colour, alpha);
+      else if (plans.some(other => sees(other, i, j))) fill(...cell, ink, chosen ? 0.55 : 0.3 * alpha);
+      if (buckets[j] === b && !sees(plan, i, j)) frame(...cell, colour, { alpha });
     }
   }
 }
@@ -350,8 +362,8 @@ const stepOf = (key, { token, round }, row) => {
   return {
     ArrowRight: () => to((at ?? -1) + 1),
     ArrowLeft: () => to((at ?? n) - 1),
-    PageDown: () => to((at ?? 0) + DETAIL),
-    PageUp: () => to((at ?? 0) - DETAIL),
+    PageDown: () => to((at ?? 0) + row.count),
+    PageUp: () => to((at ?? 0) - row.count),
     Home: () => to(0),
     End: () => to(n - 1),
     ArrowUp: () => ({ round: round - 1 }),
@@ -367,25 +379,26 @@ const legend = () => {
     item('one bucket, lost to the window', 'border-color:var(--rx-first)'),
     item('shown by another round', 'background:currentColor;opacity:.4'),
     item('the window', 'background:currentColor;opacity:.12'),
-    make('span', { textContent: 'bars above tokens: weight' }),
+    make('span', { textContent: 'bars: weight' }),
     make('span', { textContent: 'click or press to lock, Escape to unlock' }));
 };
 
 const MICROSCOPE_CSS = `
 .rx-root h4{margin:0 0 4px;font-size:12px;font-weight:600}
-.rx-mates{display:grid;grid-template-columns:1fr .8fr 1.45fr;gap:4px 12px;min-height:136px;font-size:11px;margin:8px 0}
-.rx-root .rx-chip{display:inline-flex;gap:5px;align-items:center;margin:0 3px 3px 0;padding:0 5px;border:1px solid;border-color:color-mix(in srgb,currentColor 25%,transparent);border-radius:9px;background:none;color:inherit;font-size:11px;line-height:1.6;cursor:pointer}
+.rx-mates{display:flex;flex-wrap:wrap;align-content:start;gap:4px 12px;min-height:136px;font-size:11px;margin:8px 0}
+.rx-mates div{flex:1 1 200px}
+.rx-mates div:last-child{flex:1.6 1 310px}
+.rx-root .rx-chip{display:inline-flex;max-width:100%;white-space:nowrap;gap:5px;align-items:center;margin:0 3px 3px 0;padding:0 5px;border:1px solid;border-color:color-mix(in srgb,currentColor 25%,transparent);border-radius:9px;background:none;color:inherit;font-size:11px;line-height:1.6;cursor:pointer}
 .rx-chip i{width:9px;height:9px}
-.rx-chip b{font-family:${MONO}}
+.rx-chip b{font-family:${MONO};overflow:hidden;text-overflow:ellipsis}
 .rx-key{display:flex;flex-wrap:wrap;gap:2px 18px;margin:8px 0}
 .rx-key i{display:inline-block;width:10px;height:10px;margin-right:6px;border:1.5px solid;vertical-align:-1px}
-.rx-root input[type=checkbox]{width:auto}
 `;
 
 export const mount = (root, data) => openPage(root, data, microscopeIn);
 
 function microscopeIn(page) {
-  const place = { round: 0, token: null, rounds: null, chunk_length: null, window: null, within_bucket: null };
+  const place = { round: 0, token: null, ...AS_PLANNED };
   const view = { place, number: 0 }; // what is drawn, and how often the plan has changed
   let data, kept = null; // the token that is chosen while none is pointed at
   let textStart = 0, sortedStart = 0, asking, asked = 0;
@@ -394,27 +407,21 @@ function microscopeIn(page) {
   const text = canvas('rx-text', { tabIndex: 0, role: 'slider', ariaLabel: 'token', ariaValueMin: 0 });
   const sorted = canvas('rx-sorted', { tabIndex: 0, role: 'slider', ariaLabel: 'token, by slot', ariaValueMin: 0 });
   const matrix = canvas('rx-matrix', { role: 'img' });
-  const round = dial('round', round => go({ round }));
-  const rounds = dial('rounds used', rounds => go({ rounds }));
-  const chunk = dial('chunk length', chunk_length => go({ chunk_length }));
-  const options = ['chunks', 'sliding'].map(value => make('option', { value, textContent: value }));
-  const rule = make('select', { ariaLabel: 'window rule', onchange: () => go({ window: rule.value }) }, ...options);
-  const within = make('input', { type: 'checkbox', onchange: () => go({ within_bucket: within.checked }) });
+  const controls = ruleControls(go);
   const mates = make('div', { className: 'rx-mates' });
-  const back = make('button', { type: 'button', textContent: 'as the model did', onclick: asModel });
+  const back = make('button', { type: 'button', textContent: 'as the model did', onclick: () => go(AS_PLANNED) });
   const nodes = [
     make('style', { textContent: MICROSCOPE_CSS }),
-    make('div', { className: 'rx-bar' }, round.row, rounds.row, back, chunk.row,
-      make('label', {}, 'window rule', rule), make('label', {}, within, 'only its own bucket')),
+    make('div', { className: 'rx-bar' },
+      controls.round, controls.rounds, back, controls.chunk, controls.window, controls.within),
     text, sorted, page.sentence, mates, matrix, legend(), page.details, page.caption,
   ];
 
   function update(fresh) {
     data = fresh;
     if (view.weights?.version !== data.version) view.weights = null;
-    Object.assign(view, { data, key: null });
-    page.root.style.setProperty('--rx-first', data.colours[0]);
-    rule.disabled = !(data.chunks_before + data.chunks_after);
+    Object.assign(view, { data, key: null, letters: lettersOf(data.labels) });
+    page.root.style.setProperty('--rx-first', data.accent);
     go({ token: kept, ...data.place });
     if (data.late) arrive(data.late);
   }
@@ -441,20 +448,17 @@ function microscopeIn(page) {
     if (view.waits) asking = setTimeout(page.ask, 60, question);
   }
 
-  function asModel() {
-    go({ rounds: null, chunk_length: null, window: null, within_bucket: null });
-  }
-
   function go(change, pointing = false, held = null) {
     if (page.blocked) return;
     settle(data, Object.assign(place, change));
     if (!pointing) kept = place.token;
-    const key = CHANGED.map(name => place[name]).join();
+    const key = ruleKey(place);
     if (view.key !== key) plan(key);
     const { token } = place;
     Object.assign(view, { plan: view.plans[place.round], buckets: view.rule.buckets[place.round] });
     view.row = token === null ? null : rowOf(view.plans, view.rule, place.round, token);
     view.shares = token !== null && view.weights && isOwn(place) ? weightsOf(view.weights, token) : null;
+    view.heaviest = Math.max(1, ...(view.shares?.values() ?? []));
     askForRest();
     scroll(held);
     speak();
@@ -472,32 +476,37 @@ function microscopeIn(page) {
     Object.assign(view, { key, rule, plans, whole, number: view.number + 1 });
   }
 
+  const room = () => Math.min(lengthOf(data), roomFor(view.letters, text.clientWidth || 800));
+  const squareStart = () => // the square shows more slots than have room for their names
+    between(0, sortedStart - ((DETAIL - room()) >> 1), Math.max(0, lengthOf(data) - DETAIL));
+
   function scroll(held) { // the details, to the chosen token, except where the pointer is
-    const n = lengthOf(data), { token } = place, last = Math.max(0, n - DETAIL);
-    const to = (start, at) => (token === null ? Math.min(start, last) : follow(start, at, n));
+    const n = lengthOf(data), { token } = place, count = room(), last = Math.max(0, n - count);
+    const to = (start, at) => (token === null ? Math.min(start, last) : follow(start, at, n, count));
     if (held !== text) textStart = to(textStart, token);
     if (held !== sorted) sortedStart = to(sortedStart, view.plan.slot[token]);
   }
 
   function rowsOfTokens() {
-    const n = lengthOf(data), { order, slot } = view.plan, range = (what, start) =>
-      `${what} ${num(start)}–${num(Math.min(n, start + DETAIL) - 1)} below`;
+    const n = lengthOf(data), { order, slot } = view.plan, count = room(), range = (what, start) =>
+      `${what} ${num(start)}–${num(Math.min(n, start + count) - 1)} below`;
     const state = !isOwn(place) ? 'not what the model did, ' : !view.weights ? 'weights pending, '
       : view.waits ? 'more weights pending, ' : isCut(view.weights, place.token) ? 'heaviest weights, ' : '';
     return [
-      { n, start: textStart, token: k => k, at: i => i,
+      { n, count, start: textStart, token: k => k, at: i => i,
         title: `the text, ${many(n, 'token')}`, range: range(`${state}tokens`, textStart) },
-      { n, start: sortedStart, token: k => order[k], at: i => slot[i], cut: view.rule.chunk_length,
+      { n, count, start: sortedStart, token: k => order[k], at: i => slot[i], cut: view.rule.chunk_length,
         title: `round ${place.round}: sorted by bucket, cut into chunks`, range: range('slots', sortedStart) },
     ];
   }
 
   function redraw() {
     if (page.blocked || !text.clientWidth) return;
+    [textStart, sortedStart] = [textStart, sortedStart].map(at => Math.min(at, lengthOf(data) - room())); // another width
     view.rows = rowsOfTokens();
     drawRow(text, view, view.rows[0]);
     drawRow(sorted, view, view.rows[1]);
-    drawMatrix(matrix, view, sortedStart);
+    drawMatrix(matrix, view, squareStart());
     mates.replaceChildren(...(place.token === null ? [make('p', { textContent: HINT })] : listsOf(view, choose)));
   }
 
@@ -509,18 +518,9 @@ function microscopeIn(page) {
       canvas.ariaValueNow = token === null ? 0 : at;
       canvas.ariaValueText = token === null ? 'no token chosen' : words;
     }
-    show(round, 0, view.plans.length - 1, place.round, `${place.round} of 0–${view.plans.length - 1}`);
-    show(rounds, 1, data.buckets.length, view.plans.length);
-    show(chunk, 1, Math.max(4 * data.chunk_length, view.rule.chunk_length), view.rule.chunk_length);
-    rule.value = view.rule.window;
-    within.checked = view.rule.within_bucket;
+    controls.show(data, view.rule, place);
     back.style.visibility = isOwn(place) ? 'hidden' : '';
     page.say(words, { ...place, token: kept });
-  }
-
-  function show({ input, output }, min, max, value, words = value) {
-    Object.assign(input, { min, max, value });
-    output.textContent = words;
   }
 
   function rows() {
@@ -576,7 +576,7 @@ function microscopeIn(page) {
   const inMatrix = event => {
     const { x, y, width } = placeIn(matrix, event), n = lengthOf(data), { size, x: left, one } = squares(width, n);
     const down = between(0, y - TITLE, size - 1), near = x > left - BETWEEN / 2;
-    const token = near ? view.plan.order[sortedStart + Math.floor(down / one)] : Math.floor((down * n) / size);
+    const token = near ? view.plan.order[squareStart() + Math.floor(down / one)] : Math.floor((down * n) / size);
     return [token, near ? sorted : null];
   };
   matrix.onpointermove = event => {
@@ -587,6 +587,6 @@ function microscopeIn(page) {
   matrix.onpointerleave = () => go({ token: kept });
 
   const canvases = [text, sorted, matrix], shown = view;
-  const drawn = () => ({ ...squares(matrix.clientWidth, lengthOf(data)), start: sortedStart });
+  const drawn = () => ({ ...squares(matrix.clientWidth, lengthOf(data)), start: squareStart() });
   return { nodes, canvases, place, update, go, redraw, rows, arrive, answer, shown, squares: drawn };
 }

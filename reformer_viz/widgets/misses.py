@@ -78,7 +78,7 @@ def explore_misses(
             "layer": _layers(config, layer),
             **_sequences(source, sequence),
         },
-        dict(place or {}),
+        place,
         Call(
             explore_misses,
             {"model": model, "source": source, "max_hashes": max_hashes, "labels": labels},

@@ -13,10 +13,22 @@ export function painter(canvas, width, height, { color: ink, fontFamily } = getC
   return {
     pen, ink,
     fits: (words, room, size = 11) => (font(size), pen.measureText(words).width <= room),
-    text(words, x, y, { size = 11, align = 'center', alpha = 0.85, colour = ink, family, most } = {}) {
+    // The words, or as many letters as fit before an ellipsis.
+    short(words, room, size = 11, family = fontFamily) {
+      font(size, family);
+      const letters = [...words], fits = () => pen.measureText(words).width <= room;
+      while (letters.length && !fits()) words = letters.pop() && letters.length ? `${letters.join('')}…` : '';
+      return words;
+    },
+    text(words, x, y, { size = 11, align = 'center', alpha = 0.85, colour = ink, family, most, upright } = {}) {
       font(size, family);
       Object.assign(pen, { textAlign: align, textBaseline: 'middle', fillStyle: colour, globalAlpha: alpha });
-      pen.fillText(words, x, y, most); // more is condensed
+      if (!upright) return pen.fillText(words, x, y, most); // more is condensed
+      pen.save();
+      pen.translate(x, y);
+      pen.rotate(-Math.PI / 2);
+      pen.fillText(words, 0, 0);
+      pen.restore();
     },
     fill(x, y, w, h, colour, alpha = 1) {
       pen.fillStyle = colour; // one by one: of some pictures these are a hundred thousand
@@ -47,7 +59,7 @@ const CSS = `
 .rx-bar{display:flex;flex-wrap:wrap;gap:4px 22px;align-items:center}
 .rx-bar label{display:flex;gap:8px;align-items:center}
 .rx-bar output{min-width:3.6em}
-.rx-bar input{width:130px}
+.rx-bar input[type=range]{width:130px}
 .rx-status{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .rx-note{opacity:.8}
 .rx-code{user-select:all;overflow-wrap:anywhere}
@@ -154,7 +166,7 @@ function sceneBar(scenes, root, show) {
 
 // Put an explorer into `root`, which holds .rx-picture, .rx-controls and .rx-live. `build(page)` makes
 // its view, which has `nodes` to show, `place`, `update(data)`, `go(change)`, `rows()` for the data
-// table, and where it draws `canvases` and `redraw()`. A view shows `page.sentence`, `page.details` (the
+// table, perhaps `more()` for a second one, and where it draws `canvases` and `redraw()`. A view shows `page.sentence`, `page.details` (the
 // table) and `page.caption` where it likes, and calls `page.say(words, place)` after every movement.
 // Returns what the kernel's side needs: `update(data)`, `go(place)`, `alone()`, `arrive(late)` for
 // numbers that come after the data that they belong to, `answer(found)` to what the view asked with
@@ -215,7 +227,7 @@ export function openPage(root, data, build) {
   }
 
   function fillTable() {
-    if (page.details.open && !page.blocked) table.replaceChildren(tableOf(view.rows()));
+    if (page.details.open && !page.blocked) table.replaceChildren(...[view.rows(), view.more?.() ?? []].filter(rows => rows.length).map(tableOf));
   }
 
   function showScene(number) { // as it was stored; the kernel's controls follow, if there is one

@@ -22,13 +22,17 @@ from matplotlib.figure import Figure
 
 from reformer_viz.widgets.call import Call
 from reformer_viz.widgets.chart import Chart
+from reformer_viz.widgets.place import checked
 
 _HERE = pathlib.Path(__file__).parent
 
 
 @runtime_checkable
 class View(Protocol):
-    """How a measurement is shown, and where the reader stands in it (`place`)."""
+    """How a measurement is shown, and where the reader stands in it.
+
+    A view in which one can stand has `place`, where its reader is at first.
+    """
 
     title: str
 
@@ -123,7 +127,7 @@ class Panel:
         view: ScriptView | ChartView,
         measure: Callable[..., Any],
         controls: Mapping[str, Widget],
-        place: Mapping[str, Any],
+        place: Mapping[str, Any] | None,
         call: Call,
     ):
         self.controls = dict(controls)
@@ -138,13 +142,18 @@ class Panel:
         self._newest = next(self._tickets)
         self._holds = False  # while several controls are moved as one
         self._link: Link | None = None
-        self._first_place = dict(place)
+        self._places = getattr(view, "place", {})
+        self._misplaced: str | None = None  # what is wrong with a place that was asked for
+        try:
+            self._first_place = {**self._places, **checked(place or {}, self._places)}
+        except ValueError as error:
+            self._first_place, self._misplaced = dict(self._places), str(error)
         shipped = self._refresh()
         self._key = _keys.claim(json.dumps(shipped), self)
         self._link = Link(
             key=self._key,
             data=shipped,
-            place=dict(place),
+            place=self._first_place,
             controls=[control.model_id for control in self.controls.values()],
         )
         for widget in (self._link, *self.controls.values()):
@@ -166,7 +175,10 @@ class Panel:
 
     @place.setter
     def place(self, place: Mapping[str, Any]) -> None:
-        self._link.place = {**self._link.place, **place}
+        self._link.place = {**self._link.place, **checked(place, self._places)}
+        if self._misplaced:
+            self._misplaced = None
+            self._changed()
 
     @property
     def state(self) -> dict[str, Any]:
@@ -179,12 +191,13 @@ class Panel:
         if unknown:
             raise ValueError(f"a state has {', '.join(self.state)}, got {', '.join(unknown)}")
         values = {name: value for name, value in state.items() if name in self.controls}
+        place = checked({name: x for name, x in state.items() if name not in values}, self._places)
         with self._lock:
             self._holds = True
             try:
                 for name, value in values.items():
                     self.controls[name].value = value
-                self.place = {name: x for name, x in state.items() if name not in values}
+                self.place = place
             finally:
                 self._holds = False
             self._changed()
@@ -305,6 +318,8 @@ class Panel:
         """Measure what the controls say; return what to ship, or the problem."""
         values = self._values()
         try:
+            if self._misplaced:
+                raise ValueError(self._misplaced)
             self.data, self.problem = self._measure(**values), None
         except ValueError as error:
             self.data, self.problem = None, str(error)
@@ -388,7 +403,8 @@ def _plotly_js() -> str:
 def compact_script(name: str) -> str:
     """Return a script of this folder, after those it imports, in as few characters as is easy.
 
-    Without comments, indentation, imports and exports: one script, in which every name is met once.
+    Without comments, indentation, imports and exports, and without the spaces around signs that no
+    text in a script holds: one script, in which every name is met once.
     Every displayed explorer stores a copy, so that it needs nothing else.
     """
     return "\n".join(_compact(script) for script in scripts_of(name))
@@ -405,6 +421,7 @@ def scripts_of(name: str) -> list[str]:
 def _compact(name: str) -> str:
     lines = _OTHER_SCRIPT.sub("", _script(name)).splitlines()
     lines = [re.sub(r"(^|\s)// .*$", "", line).strip() for line in lines]
+    lines = [re.sub(r" (=>|===|!==|&&|\|\||\?\?) ", r"\1", line) for line in lines]
     return re.sub(r"^export ", "", "\n".join(filter(None, lines)), flags=re.MULTILINE)
 
 

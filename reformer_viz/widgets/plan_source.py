@@ -1,6 +1,6 @@
 """Where an explorer's plan comes from: vectors, a way to hash them, and the rule of the window."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,10 +9,11 @@ import numpy as np
 from ipywidgets import Widget
 from torch import Tensor
 
-from reformer_core.bucketing import BucketPlan, plan_chunks
+from reformer_core.bucketing import BucketPlan
 from reformer_viz.measure.hashing import Hash, name_of
+from reformer_viz.measure.pairs import plan_by
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
-from reformer_viz.widgets.controls import noise_and_rotations, number, slider
+from reformer_viz.widgets.controls import heads, noise_and_rotations, slider
 
 DEFAULT_NOISE, DEFAULT_SEED = 0.4, 152
 """A draw in which buckets differ in size and one is too large for its window, as in real use."""
@@ -26,7 +27,7 @@ class PlanSource:
     `n_buckets` is its number of buckets, or None to count them.
     """
 
-    vectors: Tensor | np.ndarray | None
+    vectors: Tensor | np.ndarray | Sequence | None
     n_tokens: int
     labels: list[str] | None
     hash: Hash | None
@@ -63,29 +64,29 @@ class PlanSource:
         self,
         *,
         n_buckets: int,
-        n_hashes: int,
-        chunk_length: int,
+        n_hashes: int | None = None,
+        chunk_length: int | None = None,
         noise: float | int | None,
         rotations: int,
         head: int,
     ) -> dict[str, Widget]:
         """Make the controls that `plan` understands, those that this source has a use for.
 
-        With `noise` None, vectors that are given stay as they are, and those made up get some.
+        `n_hashes` and `chunk_length` None have none: the page answers for them. With `noise`
+        None, vectors that are given stay as they are, and those made up get some.
         """
         if noise is None:
             noise = 0.0 if self.vectors is not None else DEFAULT_NOISE
-        controls = {
-            "n_buckets": slider("buckets", n_buckets, 2, 32, step=2),
-            "n_hashes": slider("rounds", n_hashes, 1, 8),
-            "chunk_length": slider("chunk length", chunk_length, 2, 32),
-            **noise_and_rotations(noise, rotations),
-        }
+        controls = {"n_buckets": slider("buckets", n_buckets, 2, 32, step=2)}
+        if n_hashes is not None:
+            controls["n_hashes"] = slider("rounds", n_hashes, 1, 8)
+        if chunk_length is not None:
+            controls["chunk_length"] = slider("chunk length", chunk_length, 2, 32)
+        controls |= noise_and_rotations(noise, rotations)
         if self.hash is not None:
-            controls = {name: controls[name] for name in ("chunk_length", "noise")}
-        if self.vectors is not None and self.vectors.ndim == 3 and len(self.vectors) > 1:
-            controls["head"] = number("head", head, 0, len(self.vectors) - 1)
-        return controls
+            kept = ("chunk_length", "noise")
+            controls = {name: controls[name] for name in kept if name in controls}
+        return controls | heads(lambda: self.sequence, head)
 
     def plan(
         self,
@@ -105,7 +106,7 @@ class PlanSource:
             buckets, count = self.sequence.hash_by(
                 self.hash, head=head, noise=noise, n_buckets=self.n_buckets
             )
-        return plan_chunks(
+        return plan_by(
             buckets, n_buckets=count, chunk_length=chunk_length, causal=self.causal, **self.rule
         )
 

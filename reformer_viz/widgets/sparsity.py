@@ -1,33 +1,33 @@
 """Explore who sees whom: which round sees a pair first, and what full attention would weigh it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from types import MappingProxyType
 
 import numpy as np
-from ipywidgets import Widget
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from reformer_core.bucketing import plan_chunks
 from reformer_core.models import Trace
 from reformer_viz import style
-from reformer_viz.figures.sparsity import plot_sparsity, round_colours
+from reformer_viz.figures.sparsity import Sorted, plot_sparsity, round_colours
 from reformer_viz.figures.sparsity_svg import draw_svg, weight_levels
-from reformer_viz.measure.pairs import rule_of
+from reformer_viz.measure.pairs import plan_by, rule_of
 from reformer_viz.measure.sequence import VectorSequence, make_sequence, take_sequence
-from reformer_viz.measure.sparsity import FullWeights
+from reformer_viz.measure.sparsity import FullWeights, Sparsity
 from reformer_viz.measure.sparsity_by_rule import (
     READING,
     WINDOWS,
     SparsityByRule,
     full_weights,
     lsh_layer,
+    lsh_layers,
     measure_sparsity_by_rule,
 )
-from reformer_viz.measure.words import in_millionths, in_percent
+from reformer_viz.measure.words import count, in_millionths, in_percent
 from reformer_viz.widgets.call import Call
-from reformer_viz.widgets.controls import noise_and_rotations, number, slider
+from reformer_viz.widgets.controls import heads, noise_and_rotations, number, slider
 from reformer_viz.widgets.panel import Panel
 from reformer_viz.widgets.plan_source import DEFAULT_NOISE, DEFAULT_SEED
 
@@ -42,7 +42,7 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuv"
 
 
 def explore_sparsity(
-    source: Trace | Tensor | np.ndarray | None = None,
+    source: Trace | Tensor | np.ndarray | Sequence | None = None,
     *,
     n_tokens: int = 64,
     n_buckets: int = 8,
@@ -86,14 +86,12 @@ def explore_sparsity(
     def weights(head: int) -> FullWeights:
         return full_weights(sequence().vectors[head], causal, seed)
 
-    def measure(
-        *, n_buckets: int, noise: float, rotations: int, head: int = head
-    ) -> SparsityByRule:
+    def measure(*, n_buckets: int, noise: float, rotations: int, head: int = 0) -> SparsityByRule:
         hashing = {"n_buckets": n_buckets, "n_hashes": max(HASHED, n_hashes), "noise": noise}
         vectors = sequence().vectors
         _check_length(vectors.shape[1])
         buckets = sequence().hash(head=head, seed=seed, draw=rotations, **hashing)
-        plan = plan_chunks(
+        plan = plan_by(
             buckets, n_buckets=n_buckets, chunk_length=chunk_length, causal=causal, **rule
         )
         return measure_sparsity_by_rule(
@@ -110,13 +108,12 @@ def explore_sparsity(
     controls = {
         "n_buckets": slider("buckets", n_buckets, 2, 32, step=2),
         **noise_and_rotations(noise, rotations),
+        **heads(sequence, head),
     }
-    if source is not None and source.ndim == 3 and len(source) > 1:
-        controls["head"] = number("head", head, 0, max(head, len(source) - 1))
     given |= {"n_tokens": n_tokens, "n_hashes": n_hashes, "chunk_length": chunk_length}
     call = Call(explore_sparsity, given | {"causal": causal, **rule})
     place = {"rounds": n_hashes, **(place or {})}
-    return _panel(lambda: sequence().origin, measure, controls, place, call)
+    return Panel(SparsityView(lambda: sequence().origin), measure, controls, place, call)
 
 
 def _explore_trace(
@@ -129,7 +126,7 @@ def _explore_trace(
     call: Call,
 ) -> Panel:
     """Show the plans that a model's LSH layers used."""
-    lsh = [i for i, one in enumerate(trace.layers) if one.plan is not None]
+    lsh = lsh_layers(trace)
     layer = next(iter(lsh), 0) if layer is None else layer
 
     def measure(*, layer: int, head: int) -> SparsityByRule:
@@ -146,29 +143,12 @@ def _explore_trace(
 
     n_heads = trace.layers[0].values.shape[1]
     controls = {
-        "layer": number("layer", layer, 0, max(layer, len(trace.layers) - 1)),
-        "head": number("head", head, 0, max(head, n_heads - 1)),
+        "layer": number("layer", layer, 0, len(trace.layers) - 1),
+        "head": number("head", head, 0, n_heads - 1),
     }
-    said = f"A model's own plan: {len(lsh)} of its {len(trace.layers)} layers have LSH attention."
-    return _panel(lambda: said, measure, controls, place or {}, call)
-
-
-def _panel(
-    origin: Callable[[], str],
-    measure: Callable[..., SparsityByRule],
-    controls: dict[str, Widget],
-    place: Mapping,
-    call: Call,
-) -> Panel:
-    anywhere = {
-        "rounds": None,
-        "chunk_length": None,
-        "window": None,
-        "order": READING,
-        "row": None,
-        "column": None,
-    }
-    return Panel(SparsityView(origin), measure, controls, {**anywhere, **place}, call)
+    layers = count(len(trace.layers), "layer")
+    said = f"A model's own plan: LSH attention in {len(lsh)} of {layers}."
+    return Panel(SparsityView(lambda: said), measure, controls, place, call)
 
 
 @dataclass(frozen=True)
@@ -181,12 +161,22 @@ class SparsityView:
     origin: Callable[[], str]
     title = "Who sees whom, and which round saw it first"
     script = "sparsity_view.js"
+    place = MappingProxyType(
+        {
+            "rounds": None,
+            "chunk_length": None,
+            "window": None,
+            "order": READING,
+            "row": None,
+            "column": None,
+        }
+    )
 
     def ship(self, data: SparsityByRule) -> dict:
         """Return the buckets, the rule, a small picture of the weights, and what rules find."""
         plan, mass = data.plan, data.masses[data.plan.window, data.plan.chunk_length]
         levels, top = weight_levels(mass.weights, _LEVELS)
-        padding = plan.padding
+        padding, colours = plan.padding, round_colours(data.n_rounds)
         return {
             "buckets": plan.buckets[0, 0].tolist(),
             **rule_of(plan),
@@ -201,33 +191,46 @@ class SparsityView:
             "drawn": f"{len(mass.queries):,} of {mass.n_askers:,}" if mass.sampled else None,
             "weights": ["".join(" " if x < 0 else _DIGITS[x] for x in row) for row in levels],
             "lightest": in_percent(round(top, 4)),
+            "top": round(top, 4),
+            "per_weight": mass.grid.per_cell,
             "scale": style.scale_colours(_LEVELS),
-            "colours": round_colours(data.n_rounds),
+            "colours": colours,
+            "text_colours": [style.text_on(colour) for colour in colours],
+            "hatched": style.needs_hatching(data.n_rounds),
             "caption": self.origin(),
         }
 
     def describe(self, data: SparsityByRule, place: Mapping) -> str:
         """Say what the rounds see, find and cost, or which of them see the chosen pair."""
         rule, rounds, order = _settled(data, place)
-        if place["row"] is None:
+        cell = _cell(data, place)
+        if cell is None:
             return data.under(*rule).describe(rounds)
-        row, column = (
-            max(0, min(data.grid.n_cells - 1, place[axis])) for axis in ("row", "column")
-        )
-        return data.describe_cell(*rule, rounds, order, row, column)
+        return data.describe_cell(*rule, rounds, order, *cell)
 
     def draw_svg(self, data: SparsityByRule, place: Mapping) -> str:
         """Draw it as SVG."""
-        rule, rounds, order = _settled(data, place)
-        if order == READING:
-            return draw_svg(data.under(*rule), rounds)
-        cells = data.cells(*rule, order)
-        return draw_svg(data.under(*rule), rounds, cells, f"who sees whom, as round {order} sorts")
+        return draw_svg(*_shown(data, place))
 
     def plot(self, data: SparsityByRule, place: Mapping) -> Figure:
-        """Draw it with Matplotlib, in reading order."""
-        rule, rounds, _ = _settled(data, place)
-        return plot_sparsity(data.under(*rule), rounds)
+        """Draw it with Matplotlib."""
+        return plot_sparsity(*_shown(data, place))
+
+
+def _shown(
+    data: SparsityByRule, place: Mapping
+) -> tuple[Sparsity, int, Sorted | None, tuple[int, int] | None]:
+    """Return what a place shows of the data: rounds, an order if not the text's, and a cell."""
+    rule, rounds, order = _settled(data, place)
+    sorting = None if order == READING else Sorted(order, data.cells(*rule, order))
+    return data.under(*rule), rounds, sorting, _cell(data, place)
+
+
+def _cell(data: SparsityByRule, place: Mapping) -> tuple[int, int] | None:
+    """Return row and column of the chosen cell, the nearest that the data have."""
+    if place["row"] is None or place["column"] is None:
+        return None
+    return tuple(max(0, min(data.grid.n_cells - 1, place[axis])) for axis in ("row", "column"))
 
 
 def _settled(data: SparsityByRule, place: Mapping) -> tuple[tuple, int, int]:

@@ -124,7 +124,7 @@ function seenBy(data, here, query, key) {
 
 const TITLE = 22, SQUARE = 400, BETWEEN = 32; // pixels, in the upper canvas
 const BAR = 18, NAMES = 128, BELOW = 20; // pixels, in the lower one
-const FAINTEST = 0.25, STRONGEST = 0.995, SHADE = 0.11; // as in figures/sparsity.py
+const FAINTEST = 0.25, STRONGEST = 0.995, SHADE = 0.11, GAMMA = 0.4; // as in figures/sparsity.py
 
 const rgbOf = hex => [1, 3, 5].map(at => parseInt(hex.slice(at, at + 2), 16)); // "#RRGGBB"
 
@@ -202,8 +202,21 @@ function sheet(cells) {
   return { canvas, pixel, whole, show: () => pen.putImageData(image, 0, 0) };
 }
 
+// More rounds than hues: every second one has a stripe, in cells that are large enough.
+const striped = ({ hatched }, r) => hatched && r % 2 === 1;
+const LEAST_STRIPED = 4; // pixels
+
+function drawStripes({ fill }, { data, counts, rounds }, size, x) {
+  const { cells } = data, unit = size / cells;
+  if (data.per_cell > 1 || unit < LEAST_STRIPED) return;
+  counts.slice(0, rounds).forEach((of, r) => of.forEach((seen, at) => {
+    if (seen && striped(data, r))
+      fill(x + (at % cells) * unit, TITLE + (Math.floor(at / cells) + 0.4) * unit, unit, 0.3 * unit, data.text_colours[r], 0.8);
+  }));
+}
+
 // All but the marks of the chosen pair.
-function drawMatrices({ pen, ink, text, frame }, view, size, xs) {
+function drawMatrices({ pen, ink, text, frame, fill }, view, size, xs) {
   const { data, order } = view, images = [paintSeen(view, inkOf(ink)), paintWeights(data)];
   const titles = [order === READING ? 'who sees whom, in reading order' : `who sees whom, as round ${order} sorts`,
     `full attention's weights${data.drawn ? `, ${data.drawn} queries` : ''}`];
@@ -213,6 +226,7 @@ function drawMatrices({ pen, ink, text, frame }, view, size, xs) {
     pen.imageSmoothingEnabled = image.width > size * (window.devicePixelRatio || 1);
     pen.imageSmoothingQuality = 'high';
     pen.drawImage(image, xs[k], TITLE, size, size);
+    if (k === 0) drawStripes({ fill }, view, size, xs[0]);
     frame(xs[k] - 0.5, TITLE - 0.5, size + 1, size + 1, ink, { alpha: 0.35 });
   });
   text('keys →, queries ↓', xs[0], TITLE + size + 11, { align: 'left', alpha: 0.7 });
@@ -244,7 +258,8 @@ const sharesOf = ({ data, totals, rounds, tiles, mass }) => [
 ].map(share => [...Array(rounds).keys()].map(share));
 
 function drawBars(canvas, view) {
-  const width = canvas.clientWidth, { ink, text, fill } = painter(canvas, width, 3 * (BAR + 6) + 4);
+  const width = canvas.clientWidth, { ink, text, fits, fill } = painter(canvas, width, 3 * (BAR + 6) + 4);
+  const { data } = view;
   const shares = sharesOf(view), most = Math.max(...shares.map(sum)), whole = most > 0.2;
   const room = width - NAMES - 62, unit = room / (whole ? Math.max(1, most) : most || 1);
   shares.forEach((adds, row) => {
@@ -252,7 +267,10 @@ function drawBars(canvas, view) {
     let x = NAMES;
     text(BARS[row], NAMES - 8, y + BAR / 2, { align: 'right' });
     adds.forEach((share, r) => {
-      fill(x, y, Math.max(0, share * unit), BAR, view.data.colours[r]);
+      const wide = Math.max(0, share * unit), colour = data.text_colours[r];
+      fill(x, y, wide, BAR, data.colours[r]);
+      if (striped(data, r)) fill(x, y + BAR - 4, wide, 2, colour, 0.8);
+      if (data.hatched && fits(`${r}`, wide - 2, 10)) text(`${r}`, x + wide / 2, y + 7, { size: 10, colour, alpha: 1 });
       x += share * unit;
     });
     if (whole && x < NAMES + unit && x + 50 > NAMES + unit) x = NAMES + unit; // the line below
@@ -271,6 +289,11 @@ const SPARSITY_CSS = `
 `;
 
 export const mount = (root, data) => openPage(root, data, sparsityIn);
+
+const swatchOf = (data, r) => {
+  const { colours: { [r]: colour }, text_colours: { [r]: stripe } } = data;
+  return `background:${striped(data, r) ? `linear-gradient(${colour} 40%,${stripe} 40% 70%,${colour} 70%)` : colour}`;
+};
 
 const choice = (name, names, move) => {
   const select = make('select', {}, ...names.map(textContent => make('option', { textContent })));
@@ -301,6 +324,43 @@ function rowsOf(view) {
       num((r + 1) * tiles), percent((r + 1) * tiles, n * n),
     ]),
   ];
+}
+
+// What both squares show of so many queries, or cells of them, from the chosen one on.
+const MOST_ROWS = 200, HEAVIEST = 3;
+
+function cellRowsOf(view) {
+  const { data, counts, rounds, order, plans, row } = view, { cells, per_cell, length } = data;
+  const most = Math.min(MOST_ROWS, cells), start = Math.min(row ?? 0, cells - most), shown = [...Array(rounds).keys()];
+  const stretch = (cell, per) => per === 1 ? num(cell) : `${num(cell * per)}–${num(Math.min((cell + 1) * per, length) - 1)}`;
+  const token = cell => (order === READING ? cell : plans[order].order[cell]);
+  const name = cell => stretch(per_cell === 1 ? token(cell) : cell, per_cell);
+  const what = per_cell > 1 && order !== READING ? 'slots' : per_cell > 1 ? 'positions' : 'query';
+  const weighed = per_cell === 1 || order === READING;
+  const keysOf = (cell, r) => {
+    const found = [];
+    for (let column = 0, at = cell * cells; column < cells; column++, at++)
+      if (counts[r][at]) found.push(per_cell === 1 ? name(column) : `${name(column)}: ${num(counts[r][at])}`);
+    return found.join(per_cell === 1 ? ', ' : '; ');
+  };
+  return [
+    [what, ...shown.map(r => `keys that round ${r} shows first${per_cell > 1 ? ', and pairs' : ''}`),
+      ...(weighed ? ["keys with most of full attention's weight, about"] : [])],
+    ...Array.from({ length: most }, (_, k) => {
+      const cell = start + k;
+      return [name(cell), ...shown.map(r => keysOf(cell, r)),
+        ...(weighed ? [heaviestOf(data, per_cell === 1 ? token(cell) : cell * per_cell, stretch)] : [])];
+    }),
+  ];
+}
+
+// The keys in which a query's row of weights is lightest, with a share as exact as its colour is.
+function heaviestOf({ weights, per_weight, top, scale }, query, stretch) {
+  const levels = [...weights[Math.floor(query / per_weight)]].map(level => (level === ' ' ? -1 : parseInt(level, 36)));
+  const keys = [...levels.keys()].filter(key => levels[key] > 0).sort((a, b) => levels[b] - levels[a] || a - b);
+  const share = key => percent(Math.round(MILLION * top * (levels[key] / (scale.length - 1)) ** (1 / GAMMA)), MILLION);
+  const most = key => (levels[key] === scale.length - 1 ? 'at least ' : '');
+  return keys.slice(0, HEAVIEST).map(key => `${stretch(key, per_weight)}: ${most(key)}${share(key)}`).join('; ');
 }
 
 function sparsityIn(page) {
@@ -378,7 +438,7 @@ function sparsityIn(page) {
     order.output.textContent = place.order === READING ? 'reading order' : `sorted by round ${place.order}`;
     const item = (words, css) => make('span', {}, make('i', { style: css }), words);
     key.replaceChildren('first seen by ',
-      ...view.totals.slice(0, place.rounds).map((_, r) => item(`round ${r}`, `background:${data.colours[r]}`)),
+      ...view.totals.slice(0, place.rounds).map((_, r) => item(`round ${r}`, swatchOf(data, r))),
       item('none', 'background:currentColor;opacity:.2'));
     page.say(words, { ...place, ...kept });
   }
@@ -408,6 +468,6 @@ function sparsityIn(page) {
     go(move);
   };
 
-  const rows = () => rowsOf(view), canvases = [matrix, shares];
-  return { nodes, canvases, place, update, go, redraw, rows, squares: () => squares(matrix.clientWidth) };
+  const rows = () => rowsOf(view), more = () => cellRowsOf(view), canvases = [matrix, shares];
+  return { nodes, canvases, place, update, go, redraw, rows, more, squares: () => squares(matrix.clientWidth) };
 }

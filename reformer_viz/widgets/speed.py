@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ipywidgets import Widget
 from matplotlib.figure import Figure
 
 from reformer_viz.figures.quality import plot_quality, plotly_quality
@@ -45,20 +47,40 @@ def explore_speed(
     panels of the paper's Figure 5, or "everybody".
     """
     given = {"measurement": measurement, "quality": quality}
-    if measurement is None:
-        measurement = measure_speed(**_LIVE)
-    elif not isinstance(measurement, SpeedMeasurement):
-        measurement = read_speed(measurement)
-    if isinstance(quality, str | Path):
-        quality = read_quality(quality)
+
+    @cache
+    def read() -> tuple[SpeedMeasurement, Quality | None]:
+        speed = measure_speed(**_LIVE) if measurement is None else measurement
+        return (
+            speed if isinstance(speed, SpeedMeasurement) else read_speed(speed),
+            read_quality(quality) if isinstance(quality, str | Path) else quality,
+        )
 
     def measure(*, show: str = EVERYBODY, **chosen) -> SpeedReading | FigureFive:
+        measurement, quality = read()
         reading = SpeedReading(measurement=measurement, **chosen)
         if show not in (FIGURE_FIVE, EVERYBODY):
             raise ValueError(f"show must be one of {[FIGURE_FIVE, EVERYBODY]}, got {show!r}")
         both = quality is not None and show == FIGURE_FIVE
         return FigureFive(quality=quality, speed=reading) if both else reading
 
+    try:
+        controls = _controls(*read(), n_hashes, what, backward, show)
+    except ValueError:  # measuring says what is wrong with the files
+        controls = {}
+    call = Call(explore_speed, given)
+    return Panel(SpeedView(), measure, controls, place, call)
+
+
+def _controls(
+    measurement: SpeedMeasurement,
+    quality: Quality | None,
+    n_hashes: int | None,
+    what: str,
+    backward: bool,
+    show: str,
+) -> dict[str, Widget]:
+    """Make the controls that the measurements have a use for."""
     rounds = measurement.n_hashes.tolist()
     if n_hashes is None:
         n_hashes = rounds[measurement.main_round()]
@@ -71,8 +93,7 @@ def explore_speed(
     }
     if quality is not None:
         controls["show"] = choice("show", show, (FIGURE_FIVE, EVERYBODY), NARROW)
-    call = Call(explore_speed, given)
-    return Panel(SpeedView(), measure, controls, dict(place or {}), call)
+    return controls
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 from IPython import get_ipython
@@ -20,10 +21,9 @@ from reformer_viz.measure.training import (
     per_mille,
 )
 from reformer_viz.widgets.call import Call
+from reformer_viz.widgets.letters import MOST_LETTERS, check_letters, digits_for, letters
 from reformer_viz.widgets.panel import Panel
-
-MOST_LETTERS = 1_500_000
-"""The most letters of bucket numbers that a page carries, so that it stays below two megabytes."""
+from reformer_viz.widgets.place import COLUMNS
 
 _NOT_BEGUN = (
     "A training run is shown here, live, while its cell runs. Nothing of that is stored: show the "
@@ -31,18 +31,9 @@ _NOT_BEGUN = (
 )
 _LEAST_WAIT, _IDLE = 0.25, 10  # seconds between two pictures, and times what one took
 _MOST_POINTS = 400
-_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
-_PLACE = {
-    "snapshot": None,
-    "layer": 0,
-    "head": 0,
-    "round": 0,
-    "token": None,
-    "columns": "sorted as in the last snapshot",
-}
 
 
-def explore_training(training: Training, *, place: Mapping | None = None) -> Panel:
+def explore_training(training: Training | None, *, place: Mapping | None = None) -> Panel:
     """Show a finished run: its curves, and a film of how a probe's buckets organised themselves.
 
     Scrub through the snapshots, choose layer, head and round, point at a token: all of it is
@@ -52,11 +43,15 @@ def explore_training(training: Training, *, place: Mapping | None = None) -> Pan
     """
 
     def measure() -> Training:
+        if not isinstance(training, Training):
+            raise ValueError(
+                f"training must be what measure_training returns, got {type(training).__name__}"
+            )
         _check_size(training.recording)
         return training
 
     call = Call(explore_training, {"training": training})
-    return Panel(TrainingView(), measure, {}, {**_PLACE, **(place or {})}, call)
+    return Panel(TrainingView(), measure, {}, place, call)
 
 
 class LiveTraining:
@@ -67,13 +62,13 @@ class LiveTraining:
     notebook stores is one sentence, always the same: the finished run is an output of its own.
     """
 
-    def __init__(self, recorder: Recorder | None, place: Mapping) -> None:
+    def __init__(self, recorder: Recorder | None, place: Mapping | None) -> None:
         self.recorder = recorder
         self._history: list[StepRecord] = []
         self._evaluations: list[Evaluation] = []
         self._due = 0.0
         call = Call(watch_training, {"recorder": recorder})
-        self.panel = Panel(TrainingView(), self._measure, {}, {**_PLACE, **place}, call)
+        self.panel = Panel(TrainingView(), self._measure, {}, place, call)
 
     def __call__(self, progress: Progress) -> None:
         """Note a step, let the recorder look, and show both if it is time to."""
@@ -112,7 +107,7 @@ def watch_training(
     With a `recorder`, which it calls, the probe's film grows along. `place` is where the reader
     stands at first.
     """
-    return LiveTraining(recorder, place or {})
+    return LiveTraining(recorder, place)
 
 
 class TrainingView:
@@ -120,6 +115,16 @@ class TrainingView:
 
     title = "A training run, and how its buckets organised themselves"
     script = "training_view.js"
+    place = MappingProxyType(
+        {
+            "snapshot": None,
+            "layer": 0,
+            "head": 0,
+            "round": 0,
+            "token": None,
+            "columns": COLUMNS[0],
+        }
+    )
 
     def ship(self, data: Training) -> dict:
         """Return the curves, thinned to what a page can show, and the buckets as letters."""
@@ -141,11 +146,12 @@ class TrainingView:
 
     def draw_svg(self, data: Training, place: Mapping) -> str:
         """Draw the curves and the film as SVG."""
-        return draw_svg(data, *_head(data, place))
+        in_reading_order = place["columns"] != COLUMNS[0]
+        return draw_svg(data, *_marked(data, place), in_reading_order=in_reading_order)
 
     def plot(self, data: Training, place: Mapping) -> Figure:
         """Draw the curves and the film with Matplotlib."""
-        return plot_training(data, *_head(data, place))
+        return plot_training(data, *_marked(data, place))
 
 
 def _nearest(recording: Recording, place: Mapping) -> tuple[int, int, int, int, int | None]:
@@ -160,26 +166,19 @@ def _nearest(recording: Recording, place: Mapping) -> tuple[int, int, int, int, 
     )
 
 
-def _head(data: Training, place: Mapping) -> tuple[int, int, int]:
-    """Return layer, head and round of a place."""
-    return (0, 0, 0) if data.recording is None else _nearest(data.recording, place)[1:4]
+def _marked(data: Training, place: Mapping) -> tuple[int, int, int, int | None, int | None]:
+    """Return layer, head and round of a place, and the snapshot and token that were chosen."""
+    if data.recording is None:
+        return 0, 0, 0, None, None
+    snapshot, *head, token = _nearest(data.recording, place)
+    return *head, None if place["snapshot"] is None else snapshot, token
 
 
 def _check_size(recording: Recording | None) -> None:
-    letters = 0 if recording is None else recording.buckets.size * _digits(recording)
-    if letters > MOST_LETTERS:
-        raise ValueError(
-            f"a page carries at most {MOST_LETTERS:,} letters of bucket numbers, got {letters:,}: "
-            f"record fewer snapshots, or a shorter probe"
-        )
-
-
-def _digits(recording: Recording) -> int:
-    """Count the letters that every bucket's number takes."""
-    digits, base = 1, len(_DIGITS)
-    while base**digits < recording.rule["n_buckets"]:
-        digits += 1
-    return digits
+    if recording is not None:
+        way_out = "record fewer snapshots, or a shorter probe"
+        n_buckets = recording.rule["n_buckets"]
+        check_letters(recording.buckets.size, n_buckets, MOST_LETTERS, way_out)
 
 
 def _curves(data: Training) -> list[dict]:
@@ -227,7 +226,7 @@ def _stride(n_points: int) -> int:
 
 def _caption(data: Training) -> str:
     thinned = _stride(len(data.loss))
-    every = f" Curves show every {thinned:,}th step." if thinned > 1 else ""
+    every = f" Curves show one of every {thinned:,} steps." if thinned > 1 else ""
     if data.recording is None:
         return every.strip()
     return (
@@ -241,7 +240,6 @@ def _film(recording: Recording) -> dict:
     """Return what the page needs to replay the recording, under `plan_chunks`' names."""
     n_buckets = recording.rule["n_buckets"]
     colours = style.bucket_colours(n_buckets)
-    digits = _digits(recording)
     by_head = np.moveaxis(recording.buckets, 0, 2)
     return {
         **recording.rule,
@@ -253,19 +251,12 @@ def _film(recording: Recording) -> dict:
             [[per_mille(share) for share in head] for head in layer]
             for layer in np.moveaxis(recording.mass_found, 0, 2)
         ],
-        "digits": digits,
+        "digits": digits_for(n_buckets),
         "buckets": [
-            [[[_letters(row, digits) for row in rounds] for rounds in head] for head in layer]
+            [[[letters(row, n_buckets) for row in rounds] for rounds in head] for head in layer]
             for layer in by_head
         ],
         "colours": colours,
         "text_colours": [style.text_on(colour) for colour in colours],
         "hatched": style.needs_hatching(n_buckets),
     }
-
-
-def _letters(buckets: np.ndarray, digits: int) -> str:
-    """Write bucket numbers with a fixed number of letters each, highest first."""
-    base = len(_DIGITS)
-    places = [(buckets // base**place) % base for place in reversed(range(digits))]
-    return "".join(_DIGITS[letter] for letter in np.stack(places, -1).ravel())

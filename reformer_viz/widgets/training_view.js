@@ -5,22 +5,15 @@ import {
   dial, kindsOf, make, many, num, openPage, painter, planRound, sees, ELSEWHERE, FOUND, SEEN,
 } from './plan_view.js';
 import { painterOn } from './kept.js';
+import { numbersOf } from './letters.js';
 
 const NOBODY = -1; // as in measure/recording.py
-const DIGITS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_';
 
 // ---- The film: one head's buckets and plans at every snapshot ------------------------------------
 
-function bucketsOf(row, width) {
-  const buckets = new Int32Array(row.length / width);
-  for (let at = 0; at < row.length; at++)
-    buckets[Math.floor(at / width)] = buckets[Math.floor(at / width)] * 64 + DIGITS.indexOf(row[at]);
-  return Array.from(buckets);
-}
-
 function filmOf(data, layer, head) {
   const { buckets, digits, sought, mass } = data.film;
-  const frames = buckets[layer][head].map(rows => rows.map(row => bucketsOf(row, digits)));
+  const frames = buckets[layer][head].map(rows => rows.map(row => numbersOf(row, digits)));
   const plans = frames.map(rounds => rounds.map(row => planRound(row, data.film)));
   const pairs = [...sought[layer][head].entries()].filter(([, key]) => key !== NOBODY);
   return { frames, plans, pairs, sought: sought[layer][head], mass: mass[layer][head] };
@@ -280,7 +273,7 @@ const FILM_CSS = `
 .rx-wide{flex:3 1 500px;min-width:0}
 .rx-side{flex:1 1 250px;min-width:0}
 .rx-square{flex:0 1 390px;min-width:220px}
-.rx-rest{flex:1 1 260px}
+.rx-rest{flex:1 1 260px;min-width:0}
 .rx-key i{display:inline-block;width:10px;height:10px;margin-right:6px;border:1.5px solid;vertical-align:-1px}
 .rx-key span{display:block}
 .rx-bar select{font:inherit}
@@ -320,6 +313,27 @@ function rowsOf(view) {
       return [step, ...lines.map(line => round3(line.y[upTo(line, step)])),
         ...(film ? [counts.settled, counts.together] : [])];
     }),
+  ];
+}
+
+// What the film, the sorted row and the square show of so many tokens, from the chosen one on.
+const MOST_ROWS = 200;
+
+function tokenRowsOf({ data, film, place, at, kinds }) {
+  const { labels, steps, chunk_length } = data.film, { frames, plans, sought } = film, { round } = place;
+  const n = labels.length, start = Math.max(0, Math.min(place.token ?? 0, n - MOST_ROWS)), { slot } = plans[at][round];
+  const keysOf = (i, ...wanted) => {
+    const found = [];
+    for (let j = 0; j < n; j++) if (wanted.includes(kinds[i * n + j])) found.push(num(j));
+    return found.join(', ');
+  };
+  return [
+    ['position', 'token', 'slot', 'chunk', 'sees', 'sees in other rounds', 'seeks',
+      ...steps.map(step => `bucket after step ${num(step)}`)],
+    ...Array.from({ length: Math.min(MOST_ROWS, n) }, (_, k) => start + k).map(i => [
+      num(i), labels[i], slot[i], Math.floor(slot[i] / chunk_length), keysOf(i, SEEN), keysOf(i, ELSEWHERE, FOUND),
+      sought[i] === NOBODY ? '' : num(sought[i]), ...frames.map(rounds => rounds[round][i]),
+    ]),
   ];
 }
 
@@ -522,5 +536,6 @@ function trainingIn(page) {
   }
 
   const canvases = [strips, curves, sorted, pairs], rows = () => rowsOf(view);
-  return { nodes, canvases, place, update, go, redraw, rows, cells };
+  const more = () => (view.data.film ? tokenRowsOf(view) : []);
+  return { nodes, canvases, place, update, go, redraw, rows, more, cells };
 }

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from tests.benchmarks.case import Case, Contestant, NotHereError, Ready, differentiable
+from tests.benchmarks.case import ALWAYS_IN, Case, Contestant, NotHereError, Ready, differentiable
 
 TILES_AT_ONCE = 64
 """How many tiles the products take at once: two megabytes of scores, which stay in the cache."""
@@ -121,7 +121,7 @@ def prepare_flash(case: Case) -> Ready:
         torch.randn(
             (1, case.n_heads, case.length, case.d_head),
             device=case.device,
-            dtype=torch.bfloat16,
+            dtype=getattr(torch, ALWAYS_IN["flash"]),
             requires_grad=True,
         )
         for _ in range(2)

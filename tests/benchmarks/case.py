@@ -12,6 +12,9 @@ from reformer_core.hashing import Buckets, default_n_buckets
 Part = Literal["attention", "training"]
 Kind = Literal["ours", "peer", "full", "bound"]
 
+ALWAYS_IN = {"flash": "bfloat16"}
+"""Contestants that have one dtype, whatever the others compute in."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:

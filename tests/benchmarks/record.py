@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks.case import Case
+from tests.benchmarks.bounds import work_of
+from tests.benchmarks.case import ALWAYS_IN, Case
 from tests.benchmarks.contestants import CONTESTANTS
 from tests.benchmarks.race import ROOT, Outcome
 
@@ -89,7 +91,9 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def new_record(device: str, settings: dict[str, Any]) -> dict[str, Any]:
+def new_record(
+    device: str, settings: dict[str, Any], peaks: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Begin a record: everything but the runs."""
     return {
         "schema": SCHEMA,
@@ -97,6 +101,7 @@ def new_record(device: str, settings: dict[str, Any]) -> dict[str, Any]:
         "machine": machine(device),
         "versions": versions(),
         "settings": settings,
+        "peaks": peaks,
         "contestants": {
             part: [contestant.described() for contestant in entries.values()]
             for part, entries in CONTESTANTS.items()
@@ -106,7 +111,12 @@ def new_record(device: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_of(case: Case, outcome: Outcome) -> dict[str, Any]:
-    """Return the record's entry of one outcome."""
+    """Return the record's entry of one outcome; of an attention also what it must do at least."""
+    work = None
+    if case.part == "attention":
+        dtype = ALWAYS_IN.get(outcome.key, case.dtype)
+        kind = CONTESTANTS["attention"][outcome.key].kind
+        work = {"dtype": dtype, **vars(work_of(replace(case, dtype=dtype), kind, outcome.which))}
     return {
         "part": case.part,
         "length": case.length,
@@ -117,6 +127,7 @@ def run_of(case: Case, outcome: Outcome) -> dict[str, Any]:
         "extra_bytes": outcome.extra_bytes,
         "skipped": outcome.skipped,
         "cause": outcome.cause,
+        "work": work,
     }
 
 

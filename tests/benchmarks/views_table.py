@@ -9,6 +9,9 @@ from reformer_viz.measure.memory import in_units
 from reformer_viz.measure.speed import in_seconds
 from tests.benchmarks.tables import table
 
+IN_KERNEL, ON_SCREEN = (0.1, 0.3), 0.25
+"""Seconds that a control may take: in the kernel at both lengths, and on the screen."""
+
 _MISSING = "-"
 Runs = list[dict[str, Any]]
 
@@ -30,7 +33,9 @@ def about(record: dict[str, Any]) -> str:
         f"taken, and of all controls the slowest is shown. Kernel: from a control's new value to "
         f"the data that are sent, at {short:,} and {long:,} tokens. Screen: from a key to the "
         f"frame after the redrawn picture, at {record['settings']['on_screen']:,} tokens, in the "
-        f"exported page, and in JupyterLab for controls that ask the kernel. Controls of "
+        f"exported page, and in JupyterLab for controls that ask the kernel. The limits are "
+        f"{in_seconds(IN_KERNEL[0])} and {in_seconds(IN_KERNEL[1])} in the kernel and "
+        f"{in_seconds(ON_SCREEN)} on the screen; what takes longer is **bold**. Controls of "
         f"`explore_memory` run training steps, text and rotations of `explore_model` the model; "
         f"at its peak a process holds Python, torch and Plotly too."
     )
@@ -53,26 +58,34 @@ def explorers_table(record: dict[str, Any]) -> str:
     rows = []
     for view in dict.fromkeys(run["view"] for run in runs if run["part"] == "display"):
         own = [run for run in runs if run["view"] == view]
-        timed = [slowest(own, "controls", length) for length in (short, long)]
+        lengths = (short, long)
         if not any(run["length"] for run in own if run["part"] == "controls"):
-            timed = [slowest(own, "controls", 0), _MISSING]  # it has no length
-        screen = [slowest(own, part) for part in ("page", "lab")]
+            lengths = (0, long)  # it has no length
+        timed = [
+            slowest(own, "controls", length, limit)
+            for length, limit in zip(lengths, IN_KERNEL, strict=True)
+        ]
+        screen = [
+            slowest(own, part, record["settings"]["on_screen"], ON_SCREEN)
+            for part in ("page", "lab")
+        ]
         rows.append([f"`explore_{view}`", *timed, *screen, *drawn(own)])
     return table(head, rows)
 
 
-def slowest(runs: Runs, part: str, length: int | None = None) -> str:
-    """Write the median time of the slowest control, and which that is."""
+def slowest(runs: Runs, part: str, length: int, limit: float) -> str:
+    """Write the median time of the slowest control, and which that is; bold above the limit."""
     found = [
         (median(run["seconds"]), run["control"])
         for run in runs
-        if run["part"] == part and length in (None, run["length"]) and run.get("seconds")
+        if run["part"] == part and length == run["length"] and run.get("seconds")
         if not run.get("problem") and not is_extra(run)
     ]
     if not found:
         return _MISSING
     seconds, control = max(found)
-    return f"{in_seconds(seconds)} ({control})"
+    said = f"{in_seconds(seconds)} ({control})"
+    return f"**{said}**" if round(seconds, 3) > limit else said
 
 
 def is_extra(run: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from reformer_viz import SceneList, explore_bucketing, explore_speed
 from reformer_viz.figures.table import rows_of
+from tests.browser.conftest import tracebacks
 
 pytestmark = pytest.mark.browser
 
@@ -196,7 +197,7 @@ def test_scenes_play_and_the_controls_follow(live, here):
 def test_nothing_failed_and_nobody_else_was_asked(live, folder):
     assert live.errors == []
     assert live.foreign == []
-    assert "Traceback" not in (folder / "lab.log").read_text()
+    assert tracebacks(folder) == []
 
 
 # ---------------------------------------------------------------- saved, and opened again

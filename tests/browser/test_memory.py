@@ -7,6 +7,7 @@ import pytest
 from reformer_core import ReformerConfig
 from reformer_viz import explore_memory
 from reformer_viz.widgets.panel import Panel
+from tests.browser.conftest import THEMES
 
 pytestmark = pytest.mark.browser
 
@@ -64,6 +65,12 @@ def test_a_size_moved_by_the_keyboard_films_another_step(live):
     )
     assert_drawn_is_what_core_computes(live, moved)
     assert (live.errors, live.foreign) == ([], [])
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_axe_finds_nothing_serious_in_either_theme(live, theme):
+    live.use_theme(theme)
+    assert live.serious() == []
 
 
 def test_an_exported_film_is_drawn_from_disk_without_a_network(watch, tmp_path):

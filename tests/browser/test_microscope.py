@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from reformer_viz import explore_model, style
-from reformer_viz.measure.bucketing import SEEN
+from reformer_viz.measure.bucketing import ELSEWHERE, FOUND, SEEN
+from reformer_viz.widgets.microscope import settle
+from tests.browser.conftest import THEMES, tracebacks
 
 pytestmark = pytest.mark.browser
 
@@ -31,6 +33,16 @@ long = ReformerLM(ReformerConfig(vocab_size=256, d_model=32, n_layers=1, n_heads
     n_hashes=2, n_buckets=2, chunk_length=64, max_length=4096))
 panel = explore_model(long, "She sells sea shells by the sea shore. " * 104)
 panel"""
+NAMED = """\
+import torch
+from reformer_core import ReformerConfig, ReformerLM
+from reformer_viz import explore_model
+torch.manual_seed(0)
+words = "the attention hashing looks at neighbourhoods of transformers".split()
+model = ReformerLM(ReformerConfig(vocab_size=8, d_model=32, n_layers=1, n_heads=1,
+    n_hashes=4, n_buckets=8, chunk_length=8, max_length=512))
+panel = explore_model(model, torch.randint(0, 8, (100,)), decode=lambda n: words[n[0]])
+panel"""
 ANSWER = """() => {
   const { weights, waits, place } = document.querySelector('.rx-root').__rx.view.shown;
   return { token: place.token, waits, held: weights.most,
@@ -44,10 +56,32 @@ MIDDLES = """() => {
   const image = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
   const middle = k => Math.floor((k + 0.45) * one), all = [...Array(n).keys()];
   return all.map(row => all.map(column => {
-    const at = 4 * ((20 + middle(row)) * canvas.width + x + middle(column));
+    const at = 4 * ((36 + middle(row)) * canvas.width + x + middle(column));
     return [...image.data.slice(at, at + 4)];
   }));
 }"""
+# Of the left square, in the chosen token's row: the colour in the middle of every key's cell, and
+# how much ink is just above it.
+ROW = """() => {
+  const root = document.querySelector('.rx-root'), canvas = root.querySelector('.rx-matrix');
+  const { view } = root.__rx, { size } = view.squares(), n = view.shown.buckets.length;
+  const unit = size / n, y = Math.round(36 + (view.place.token + 0.5) * unit - 4.5);
+  const image = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  return [...Array(n).keys()].map(key => {
+    const at = down => 4 * ((y + down) * canvas.width + Math.floor((key + 0.5) * unit));
+    return { colour: [...image.data.slice(at(4), at(4) + 4)], bar: image.data[at(-3) + 3] };
+  });
+}"""
+# Keeps every word that is drawn: on what, where, how wide it is and how wide it may be.
+LISTEN = """
+window.words = [];
+const { fillText } = CanvasRenderingContext2D.prototype;
+CanvasRenderingContext2D.prototype.fillText = function (said, x, y, most = Infinity) {
+  const name = this.canvas.className, { width } = this.measureText(said);
+  window.words.push({ name, said, x, y, width, most });
+  fillText.call(this, said, x, y, most);
+};
+"""
 # How many colours a token's cell has in the row that can be read: its own, and those of a letter.
 COLOURS = """x => {
   const canvas = document.querySelector('.rx-text'), pixels = new Set();
@@ -58,7 +92,6 @@ COLOURS = """x => {
 PLACE = "() => document.querySelector('.rx-root').__rx.place"
 WEIGHTS = "() => document.querySelector('.rx-root').__rx.view.shown.weights?.version ?? null"
 START = "() => document.querySelector('.rx-root').__rx.view.squares().start"
-SERIOUS = ("serious", "critical")
 
 
 def like(**state):
@@ -98,8 +131,11 @@ def slider(watched, name):
 
 
 def assert_drawn_is_what_core_computes(watched, panel):
-    """Every cell of the detail has its bucket's colour exactly where core says that it is seen."""
-    data, round = panel.data, panel.place["round"]
+    """Every cell of the detail has its bucket's colour exactly where core says that it is seen.
+
+    With a chosen token its row alone has: the others are faint.
+    """
+    data, round, token = settle(panel.data, panel.place)
     start = watched.page.evaluate(START)
     tokens = data.order[round, start : start + 64]
     colours = [
@@ -108,16 +144,12 @@ def assert_drawn_is_what_core_computes(watched, panel):
     wanted = np.array(colours)[data.buckets[round, tokens]]
     found = np.array(watched.page.evaluate(MIDDLES))
     filled = (found[..., :3] == wanted[:, None]).all(-1) & (found[..., 3] == 255)
-    kinds = data.kinds_among(round, tokens)
-    assert np.array_equal(filled, kinds == SEEN)
-    assert filled.sum() > 50
-
-
-def serious_complaints(watched) -> list:
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(watched.page, context=".rx-root").response["violations"]
-    return [(v["id"], [n["html"] for n in v["nodes"]]) for v in found if v["impact"] in SERIOUS]
+    seen = data.kinds_among(round, tokens) == SEEN
+    if token is None:
+        assert seen.sum() > 50
+    else:
+        seen[tokens != token] = False
+    assert np.array_equal(filled, seen)
 
 
 def test_stepping_by_keyboard_lights_up_mates_and_says_who_and_with_what_weight(live):
@@ -235,22 +267,20 @@ def test_pointing_lights_up_a_click_locks_and_the_overview_drags_the_detail(live
     assert slider(live, "token").evaluate("canvas => canvas === document.activeElement")
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Dark", "JupyterLab Light"])
+@pytest.mark.parametrize("theme", THEMES)
 def test_axe_finds_nothing_serious_in_either_theme(live, theme):
-    live.command("apputils:change-theme", theme=theme)
-    light = str(theme == "JupyterLab Light").lower()
-    live.page.wait_for_selector(f'body[data-jp-theme-light="{light}"]', state="attached")
+    live.use_theme(theme)
     live.page.locator(".rx-root summary").click()
     live.page.wait_for_selector(".rx-table td")
     assert live.page.locator(".rx-table tr").count() == 65
-    assert serious_complaints(live) == []
+    assert live.serious() == []
     live.page.locator(".rx-root summary").click()
 
 
 def test_nothing_failed_and_nobody_else_was_asked(live, folder):
     assert live.errors == []
     assert live.foreign == []
-    assert "Traceback" not in (folder / "lab.log").read_text()
+    assert tracebacks(folder) == []
 
 
 def test_saved_and_opened_without_a_kernel_it_still_moves_and_weighs(live, watch, lab, folder):
@@ -297,11 +327,87 @@ def test_an_exported_page_moves_from_disk_without_a_network(watch, tmp_path, sch
     assert alone.page.evaluate("() => document.documentElement.scrollWidth") <= 800
     wide = alone.page.locator(".rx-text").bounding_box()["width"] / 64
     assert all(alone.page.evaluate(COLOURS, round(k * wide)) > 3 for k in range(20, 26))
-    assert serious_complaints(alone) == []
+    assert alone.serious() == []
+    slider(alone, "token").focus()
+    keys(alone, "Escape")
+    panel.place = {"token": None}
+    alone.wait_for_status(repr(panel))
+    assert_drawn_is_what_core_computes(alone, panel)
     assert alone.page.title() != "1"
     assert alone.page.locator(".rx-root img").count() == 0
     assert alone.errors == []
     alone.context.close()
+
+
+@pytest.fixture
+def alone(watch_alone):
+    """Make a page of so many pixels, which keeps the words that it draws, show an explorer."""
+    opened = []
+
+    def show(panel, tmp_path, width):
+        watched = watch_alone(viewport={"width": width, "height": 1200})
+        opened.append(watched)
+        watched.context.add_init_script(LISTEN)
+        watched.page.goto(panel.save_html(tmp_path / "page.html").as_uri())
+        watched.wait_for_status(repr(panel))
+        return watched
+
+    yield show
+    for watched in opened:
+        assert watched.errors == []
+        watched.context.close()
+
+
+def words_on(watched, canvas):
+    """Return the words on a canvas, each once however often it was drawn."""
+    drawn = watched.page.evaluate("() => window.words")
+    return list({(w["x"], w["y"]): w for w in drawn if w["name"] == canvas}.values())
+
+
+def run(cell):
+    names = {}
+    exec(cell, names)
+    return names["panel"]
+
+
+def test_the_chosen_token_s_row_lights_up_among_all_pairs_with_its_weights(alone, tmp_path):
+    panel = run(CELL)
+    panel.state = {"text": "She sells sea shells by the sea shore. " * 2, "token": 60, "round": 1}
+    row = alone(panel, tmp_path, 800).page.evaluate(ROW)
+    kinds = panel.data.kinds(1, 60)
+    accent = [int(style.PALETTE[0][i : i + 2], 16) for i in (1, 3, 5)]
+    seen = [cell["colour"] == [*accent, 255] for cell in row]
+    assert np.array_equal(seen, kinds == SEEN)
+    inked = [cell["colour"][:3] == [0, 0, 0] and cell["colour"][3] > 100 for cell in row]
+    assert np.array_equal(inked, (kinds == FOUND) | (kinds == ELSEWHERE))
+    given = dict(panel.data.weights.heaviest(60, 200))
+    assert np.array_equal([cell["bar"] > 110 for cell in row], [k in given for k in range(78)])
+
+
+def test_long_names_are_drawn_of_fewer_tokens_and_shortened_not_squeezed(alone, tmp_path):
+    named = words_on(alone(run(NAMED), tmp_path, 800), "rx-text")
+    names = [word["said"] for word in named if word["y"] == 87]
+    assert 10 < len(names) < 30
+    assert {"neighbo…", "the"} <= set(names)
+    letters = words_on(alone(run(CELL), tmp_path, 800), "rx-text")
+    assert sum(word["y"] == 87 for word in letters) == 64
+    for word in [*named, *letters]:
+        assert word["width"] <= 1.25 * word["most"] + 0.1
+
+
+def test_on_a_narrow_page_no_words_overlap_and_every_mate_has_one_line(alone, tmp_path):
+    panel = run(NAMED)
+    panel.place = {"token": 90}
+    watched = alone(panel, tmp_path, 480)
+    words = words_on(watched, "rx-matrix")
+    right = max(word["x"] for word in words)
+    left = [word for word in words if word["x"] == 0]
+    assert len(left) == 2
+    assert all(min(word["width"], word["most"]) < right for word in left)
+    chips = watched.page.locator(".rx-chip").evaluate_all("all => all.map(c => c.offsetHeight)")
+    assert len(chips) > 5
+    assert max(chips) < 24
+    assert watched.page.evaluate("() => document.documentElement.scrollWidth") <= 480
 
 
 def test_a_long_text_asks_for_all_weights_of_the_token_one_rests_on(watch, lab, folder):

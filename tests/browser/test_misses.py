@@ -4,6 +4,8 @@ import nbformat
 import numpy as np
 import pytest
 
+from tests.browser.conftest import THEMES
+
 pytestmark = pytest.mark.browser
 
 NAME = "misses.ipynb"
@@ -75,6 +77,12 @@ def test_markup_in_a_text_is_written_out_and_not_obeyed(live):
     assert written == "".join(like().data.of.labels)
     assert live.page.title() != "1"
     assert live.page.locator(".rx-root img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_axe_finds_nothing_serious_in_either_theme(live, theme):
+    live.use_theme(theme)
+    assert live.serious() == []
 
 
 def test_exported_answers_are_drawn_from_disk_without_a_network(watch_alone, tmp_path):

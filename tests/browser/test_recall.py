@@ -6,6 +6,7 @@ import pytest
 
 from reformer_viz import explore_recall
 from reformer_viz.widgets.panel import Panel
+from tests.browser.conftest import THEMES
 
 pytestmark = pytest.mark.browser
 
@@ -58,6 +59,12 @@ def test_rotations_moved_by_the_keyboard_hash_again(live):
     assert (live.errors, live.foreign) == ([], [])
 
 
+@pytest.mark.parametrize("theme", THEMES)
+def test_axe_finds_nothing_serious_in_either_theme(live, theme):
+    live.use_theme(theme)
+    assert live.serious() == []
+
+
 def test_exported_curves_are_drawn_from_disk_without_a_network(watch, tmp_path):
     panel = explore_recall(**START)
     path = panel.save_html(tmp_path / "recall.html")
@@ -70,4 +77,14 @@ def test_exported_curves_are_drawn_from_disk_without_a_network(watch, tmp_path):
     assert [url for url in alone.requests if not url.startswith(("data:", "blob:"))] == [
         path.as_uri()
     ]
+    alone.context.close()
+
+
+@pytest.mark.parametrize("width", [600, 800, 1200])
+def test_curves_are_no_wider_than_their_page(watch, tmp_path, width):
+    path = explore_recall(**START).save_html(tmp_path / "recall.html")
+    alone = watch(offline=True, viewport={"width": width, "height": 900})
+    alone.page.goto(path.as_uri())
+    alone.page.wait_for_selector(LIVE, state="attached")
+    assert alone.page.evaluate("document.documentElement.scrollWidth") <= width
     alone.context.close()

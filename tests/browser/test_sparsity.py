@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from reformer_viz import explore_sparsity, style
+from tests.browser.conftest import THEMES
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +25,6 @@ MIDDLES = """() => {
   }));
 }"""
 PICTURE = "() => document.querySelector('.rx-root canvas').toDataURL()"
-SERIOUS = ("serious", "critical")
 
 
 def keys(watched, *names):
@@ -56,13 +56,6 @@ def assert_drawn_is_what_core_computes(watched, panel):
         assert np.array_equal((drawn == [*rgb, 255]).all(-1), counted == 1)
     faint = drawn[~counts.any(0)][:, 3]
     assert faint.max() < 60
-
-
-def serious_complaints(watched) -> list:
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(watched.page, context=".rx-root").response["violations"]
-    return [(v["id"], [n["html"] for n in v["nodes"]]) for v in found if v["impact"] in SERIOUS]
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +106,12 @@ def test_the_kernel_hears_where_the_reader_stands(live):
         "words => document.querySelector('.jp-OutputArea-output pre').innerText.trim() === words",
         arg=repr(like({"rounds": 1}, n_buckets=4, rotations=1)),
     )
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_axe_finds_nothing_serious_in_either_theme(live, theme):
+    live.use_theme(theme)
+    assert live.serious() == []
 
 
 def test_opened_without_a_kernel_it_still_moves(live, watch, lab):
@@ -167,7 +166,7 @@ def test_an_exported_page_moves_from_disk_without_a_network(watch, tmp_path, sch
         f"{sparsity.pairs_first_seen[7]:,}",
         f"{sparsity.pairs_first_seen.sum():,}",
     ]
-    assert serious_complaints(alone) == []
+    assert alone.serious() == []
     assert alone.errors == []
     assert [url for url in alone.requests if not url.startswith("data:")] == [path.as_uri()]
     alone.context.close()

@@ -5,6 +5,7 @@ import pytest
 
 from reformer_viz import explore_training, measure_training, watch_training
 from reformer_viz.style import bucket_colours
+from tests.benchmarks.explorers import training_of
 from tests.viz.test_training import HOW, TASK, Recorder, new_model, train
 
 pytestmark = pytest.mark.browser
@@ -41,8 +42,9 @@ run = train(model, task, TrainConfig(steps=40, batch_size=4), on_step=on_step)""
 STATUS = "k => document.querySelectorAll('.rx-root')[k]?.querySelector('[role=status]')?.innerText"
 PLACE = "() => ({...document.querySelector('.rx-root').__rx.place})"
 # The colour in the middle of every cell of the film: [snapshot][column] = [r, g, b].
-FILM = """() => {
-  const root = document.querySelector('.rx-root'), canvas = root.querySelector('.rx-film');
+FILM = """(number = 0) => {
+  const root = document.querySelectorAll('.rx-root')[number];
+  const canvas = root.querySelector('.rx-film');
   const pen = canvas.getContext('2d'), colour = ([x, y]) => [...pen.getImageData(x, y, 1, 1).data];
   return root.__rx.view.cells().map(row => row.map(cell => colour(cell).slice(0, 3)));
 }"""
@@ -123,8 +125,30 @@ def test_a_run_is_shown_live_and_answers_while_its_cell_runs(watch, lab, folder)
     assert_is_what_every_live_view_stores(pages[0])
     assert pages[1]["text/plain"].startswith("After step 40, layer 0, head 0, round 0: 16 of 16")
     assert len(pages) == 2
+    live.save_and_leave(lab)
     assert (live.errors, live.foreign) == ([], [])
     live.context.close()
+    assert_moves_without_a_kernel(watch, lab, pages[1]["text/plain"])
+
+
+def assert_moves_without_a_kernel(watch, lab, words):
+    """The finished run's own output is a film of which the reader can go to any snapshot."""
+    again = watch()
+    again.open_notebook(lab, "training.ipynb")
+    again.shut_down_kernel()
+    wait_for_status(again.page, 1, words)
+    before = again.page.evaluate(FILM, 1)
+    assert len(before) == 11
+    again.page.get_by_role("slider", name="token").last.focus()
+    again.page.keyboard.press("ArrowUp")
+    wait_for_status(again.page, 1, "After step 36, layer 0, head 0, round 0: ")
+    again.page.locator(".rx-root").nth(1).get_by_role(
+        "combobox", name="head", exact=True
+    ).select_option("1")
+    wait_for_status(again.page, 1, "After step 36, layer 0, head 1, round 0: ")
+    assert again.page.evaluate(FILM, 1) != before
+    assert (again.errors, again.foreign) == ([], [])
+    again.context.close()
 
 
 def test_scrubbing_says_and_draws_what_was_recorded(page, finished):
@@ -192,9 +216,11 @@ def test_pointing_shows_a_token_and_a_click_goes_to_its_snapshot(page, finished)
 
 def test_the_data_table_has_a_row_for_every_snapshot(page, finished):
     page.page.locator("summary").click()
-    rows = page.page.locator(".rx-table tr")
+    rows = page.page.locator(".rx-table table").first.locator("tr")
     page.page.wait_for_selector(".rx-table td")
     assert rows.count() == 5
+    tokens = page.page.locator(".rx-table table").nth(1).locator("tr")
+    assert tokens.count() == 1 + len(finished.data.recording.tokens)
     heads = rows.nth(0).locator("th").all_inner_texts()
     last = dict(zip(heads, rows.nth(4).locator("td").all_inner_texts(), strict=True))
     recording = finished.data.recording
@@ -203,6 +229,17 @@ def test_the_data_table_has_a_row_for_every_snapshot(page, finished):
     assert float(last["loss, training"]) == pytest.approx(finished.data.loss[-1], rel=0.01)
     row = recording.buckets[-1, 0, 0, 0].tolist()
     assert float(last["largest bucket"]) == max(row.count(bucket) for bucket in row)
+
+
+def test_a_table_of_many_snapshots_scrolls_in_its_own_place(watch_alone, tmp_path):
+    alone, panel = watch_alone(), explore_training(training_of(64))
+    alone.page.goto(panel.save_html(tmp_path / "page.html").as_uri())
+    alone.wait_for_status("After step")
+    alone.page.locator("summary").click()
+    alone.page.wait_for_selector(".rx-table td")
+    width = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert alone.page.evaluate(width) == 0
+    alone.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,12 +7,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import nbformat
-import numpy as np
 import pytest
 
 from reformer_viz.style import bucket_colours
 from reformer_viz.widgets.panel import Panel
 from tests.browser import test_lab, test_memory, test_microscope, test_recall, test_sparsity
+from tests.browser.test_charts import draws_every_trace
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "benchmarks" / "results" / "cpu.json"
@@ -42,11 +42,6 @@ def test_the_versions_are_colabs(pin):
 
 Drawn = Callable[[object, Panel], None]
 
-CURVES = """() => {
-  const flat = values => [...(values ?? [])].flatMap(x => (x?.at && x.length ? [...x] : [x]));
-  return document.querySelector('.rx-root .js-plotly-plot')._fullData.map(
-    ({ name, x, y, z }) => ({ name: name ?? null, values: [x, y, z].map(flat) }));
-}"""
 # Everything that is drawn: the pixels of a script's canvases, the lines and letters of a chart.
 PICTURE = """() => [
   ...[...document.querySelectorAll('.rx-root canvas')].map(canvas => canvas.toDataURL()),
@@ -58,25 +53,6 @@ FILM = """() => {
   const pen = canvas.getContext('2d'), colour = ([x, y]) => [...pen.getImageData(x, y, 1, 1).data];
   return root.__rx.view.cells().map(row => row.map(cell => colour(cell).slice(0, 3)));
 }"""
-
-
-def draws_every_trace(watched, panel: Panel) -> None:
-    """Every trace in the page has the numbers that the same panel has in this process."""
-    drawn = watched.page.evaluate(CURVES)
-    wanted = panel._view.plotly(panel.data, panel.place).data
-    assert len(drawn) == len(wanted)
-    for trace, meant in zip(drawn, wanted, strict=True):
-        for found, axis in zip(trace["values"], "xyz", strict=True):
-            values = getattr(meant, axis, None)
-            assert_same(found, [] if values is None else np.ravel(values).tolist())
-
-
-def assert_same(found: list, wanted: list) -> None:
-    if any(isinstance(value, int | float) for value in wanted):
-        numbers = [np.array(values, dtype=float) for values in (found, wanted)]
-        np.testing.assert_allclose(*numbers, rtol=1e-6)
-    else:
-        assert found == wanted
 
 
 def draws_every_snapshot(watched, panel: Panel) -> None:

@@ -1,8 +1,10 @@
 """Compile the Triton kernels for chips that are not here, and read what they would use there.
 
-`python -m tests.core.aot 75 80 89 90` makes the table beside it anew, chip by chip.
+`python -m tests.core.aot 75 80 89 90` makes the table beside it anew, chip by chip: many minutes
+each. With `--missing` it makes only the rows that are not there.
 """
 
+import argparse
 import functools
 import itertools
 import json
@@ -10,7 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -21,11 +23,16 @@ from triton.compiler import ASTSource, CompiledKernel
 from reformer_core.attention import kernels
 from reformer_core.attention.triton import DTYPES, OLDEST_WITH_BFLOAT16, tiling
 
+Widths = tuple[int, int]
+Row = tuple[str, int, Widths, torch.dtype]
+
 TABLE = Path(__file__).with_name("triton_resources.json")
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 CHIPS = (75, 80, 89, 90)  # T4, A100, L4 and RTX 4090, H100
-WIDTHS = (16, 32, 64, 128)
+# The widths of keys and of values, both the same: tiles are chosen by the wider one. 100 is
+# launched as 112.
+WIDTHS = tuple((width, width) for width in (16, 32, 64, 112, 128))
 KERNELS = ("attend", "query_gradients", "key_gradients")
 # What a block of threads may ask for, in KiB: CUDA's programming guide, "Compute Capabilities".
 SHARED_KIB = {75: 64, 80: 163, 89: 99, 90: 227}
@@ -53,7 +60,7 @@ def signature(kernel, dtype: torch.dtype, constants: dict) -> dict[str, str]:
 
 
 def aligned(kernel, types: dict[str, str]) -> dict:
-    """Say of pointers and strides that 16 divides them, as it does for whole tensors."""
+    """Say of pointers and strides that 16 divides them, which a launch sees to."""
     strides = {name for name in types if name.endswith(("_batch", "_head", "_row"))}
     return {
         (index,): [["tt.divisibility", 16]]
@@ -62,15 +69,15 @@ def aligned(kernel, types: dict[str, str]) -> dict:
     }
 
 
-def tiles_of(name: str, chip: int, width: int, dtype: torch.dtype) -> dict:
+def tiles_of(name: str, chip: int, widths: Widths, dtype: torch.dtype) -> dict:
     """Return the tiles that a launch would choose."""
-    return tiling(divmod(chip, 10), width, width, dtype.itemsize)[name]
+    return tiling(divmod(chip, 10), *widths, dtype.itemsize)[name]
 
 
-def compiled(name: str, chip: int, width: int, dtype: torch.dtype, **rules) -> CompiledKernel:
+def compiled(name: str, chip: int, widths: Widths, dtype: torch.dtype, **rules) -> CompiledKernel:
     """Compile a kernel for a chip, by the rules given, as a launch would."""
     kernel = getattr(kernels, name)
-    constants = tiles_of(name, chip, width, dtype) | rules
+    constants = tiles_of(name, chip, widths, dtype) | rules
     options = {key: constants.pop(key) for key in LAUNCH} | {"enable_fp_fusion": True}
     constants = {key: value for key, value in constants.items() if key in kernel.arg_names}
     types = signature(kernel, dtype, constants)
@@ -92,9 +99,9 @@ def resources(kernel: CompiledKernel) -> tuple[int, int, int]:
     return numbers["REG"], numbers["STACK"] + numbers["LOCAL"], kernel.metadata.shared
 
 
-def most(name: str, chip: int, width: int, dtype: torch.dtype, **rules) -> list[int]:
+def most(name: str, chip: int, widths: Widths, dtype: torch.dtype, **rules) -> list[int]:
     """Return the most that a kernel takes of each, whatever a query must not see in its run."""
-    used = (resources(compiled(name, chip, width, dtype, HIDDEN=h, **rules)) for h in HIDDEN)
+    used = (resources(compiled(name, chip, widths, dtype, HIDDEN=h, **rules)) for h in HIDDEN)
     return list(map(max, zip(*used, strict=True)))
 
 
@@ -112,23 +119,23 @@ def has(chip: int, dtype: torch.dtype) -> bool:
     return dtype != torch.bfloat16 or divmod(chip, 10) >= OLDEST_WITH_BFLOAT16
 
 
-def rows(chip: int) -> Iterator[tuple[str, dict]]:
-    """Yield what every kernel takes on a chip: "registers, spilled bytes, shared bytes"."""
-    for dtype, width, name in itertools.product(DTYPES, WIDTHS, KERNELS):
-        if has(chip, dtype):
-            yield (
-                row_name(name, chip, width, dtype),
-                {
-                    "tiles": tiles_in_words(tiles_of(name, chip, width, dtype)),
-                    **{
-                        kind: most(name, chip, width, dtype, **rules)
-                        for kind, rules in rules_of(name).items()
-                    },
-                },
-            )
+def all_rows(chips: Iterable[int] = CHIPS) -> list[Row]:
+    """List what the table has a row of: every kernel, chip, dtype and pair of widths."""
+    return [
+        (name, chip, widths, dtype)
+        for chip, dtype, widths, name in itertools.product(chips, DTYPES, WIDTHS, KERNELS)
+        if has(chip, dtype)
+    ]
 
 
-def row_name(name: str, chip: int, width: int, dtype: torch.dtype) -> str:
+def made(row: Row) -> dict[str, object]:
+    """Make a row: the tiles, and by each way "registers, spilled bytes, shared bytes"."""
+    used = {kind: most(*row, **rules) for kind, rules in rules_of(row[0]).items()}
+    return {"tiles": tiles_in_words(tiles_of(*row)), **used}
+
+
+def row_name(name: str, chip: int, widths: Widths, dtype: torch.dtype) -> str:
+    width = "/".join(map(str, dict.fromkeys(widths)))
     return f"sm_{chip} {TYPES[dtype]} {width} {name}"
 
 
@@ -144,17 +151,27 @@ def table() -> dict:
     return json.loads(TABLE.read_text())
 
 
-def main(chips: list[int]) -> None:
-    """Replace the rows of some chips; rows that another Triton made go."""
+def main(arguments: list[str]) -> None:
+    """Make the rows of some chips; rows that another Triton made go."""
+    parser = argparse.ArgumentParser(prog="python -m tests.core.aot", description=__doc__)
+    parser.add_argument("chips", nargs="*", type=int, default=CHIPS)
+    parser.add_argument("--missing", action="store_true", help="make only rows that are not there")
+    asked = parser.parse_args(arguments)
     kept = table() if TABLE.exists() else {"triton": None}
-    made = kept["rows"] if kept["triton"] == triton.__version__ else {}
-    for chip in chips:
-        for name, row in rows(chip):
-            made[name] = row
-            sys.stdout.write(f"{name}: {row}\n")
-    lines = ",\n".join(f'"{name}": {json.dumps(made[name])}' for name in sorted(made))
+    rows = dict(kept["rows"]) if kept["triton"] == triton.__version__ else {}
+    for row in all_rows(asked.chips):
+        name = row_name(*row)
+        if not (asked.missing and name in rows):
+            rows[name] = made(row)
+            sys.stdout.write(f"{name}: {rows[name]}\n")
+    write(rows)
+
+
+def write(rows: dict[str, dict]) -> None:
+    """Write the table, one row a line."""
+    lines = ",\n".join(f'"{name}": {json.dumps(rows[name])}' for name in sorted(rows))
     TABLE.write_text(f'{{"triton": "{triton.__version__}", "rows": {{\n{lines}\n}}}}\n')
 
 
 if __name__ == "__main__":
-    main(list(map(int, sys.argv[1:])) or list(CHIPS))
+    main(sys.argv[1:])

@@ -183,6 +183,35 @@ def a_row_of_padding_and_a_padded_end(errors):
 
 
 @case
+def what_stands_in_padding_is_never_read(errors):
+    qk, values, d_out = inputs(batch=2, length=20)
+    padding = torch.arange(20) >= torch.tensor([[15], [13]])
+    rule = Rule(plan=moved(planned(qk, padding=padding), errors.device))
+    results = []
+    for number in (0.0, float("nan"), float("inf")):
+        stuffed = [
+            part.masked_fill(padding[:, None, :, None], number).to(errors.device)
+            for part in (qk, values, d_out)
+        ]
+        out, log_total = fused.attend(*stuffed[:2], rule)
+        gradients = fused.gradients(stuffed[2], *stuffed[:2], out, log_total, rule)
+        results.append((out, log_total, *gradients))
+    for others in results[1:]:
+        same = all(torch.equal(*pair) for pair in zip(results[0], others, strict=True))
+        errors.note("whatever it is", float(not same))
+
+
+@case
+def no_sequences(errors):
+    qk, values, d_out = (part[:0].to(errors.device) for part in inputs())
+    rule = Rule(plan=planned(qk))
+    out, log_total = fused.attend(qk, values, rule)
+    got = out, *fused.gradients(d_out, qk, values, out, log_total, rule)
+    same = [part.shape for part in got] == [values.shape, qk.shape, values.shape]
+    errors.note("shapes", float(not same))
+
+
+@case
 def zero_rows(errors):
     qk, values, d_out = inputs()
     qk[:, :, ::3] = 0
@@ -220,6 +249,14 @@ def a_chunk_longer_than_the_sequence(errors):
 @case
 def widths_that_are_no_power_of_two(errors):
     check_rules(errors, *inputs(d_head=24, d_value=5))
+    check_rules(errors, *inputs(d_head=48, d_value=96, length=20))
+
+
+@case
+def widths_between_32_and_96_and_beyond(errors):
+    for d_head, d_value in ((48, 48), (80, 96), (112, 40)):
+        dtype = torch.float16 if d_head == 80 else torch.float32
+        check_rules(errors, *inputs(length=20, d_head=d_head, d_value=d_value, dtype=dtype))
 
 
 @case
@@ -243,13 +280,28 @@ def d_out_in_float32_for_half_inputs(errors):
 
 @case
 def strided_inputs(errors):
-    qk, values, d_out = inputs()
+    qk, values, d_out = inputs(batch=2, length=20)
     qk = qk.transpose(1, 2).contiguous().transpose(1, 2)  # as a projection leaves its heads
     values = values.transpose(2, 3).contiguous().transpose(2, 3)  # vectors that lie apart
     d_out = d_out[:, :1, :1].expand_as(d_out)  # as a sum's gradient is
-    padding = (torch.arange(40) % 7 == 0)[None]
     check_rules(errors, qk, values, d_out)
-    check_rules(errors, qk, values, d_out, padding=padding.T.contiguous().T)
+    padding = torch.arange(20) % torch.tensor([[7], [3]]) == 0
+    transposed = padding.T.contiguous().T
+    expanded = padding[:1].expand(2, -1)
+    for strided in (transposed, expanded):
+        assert not strided.is_contiguous()
+        check_rules(errors, qk, values, d_out, padding=strided)
+
+
+@case
+def strides_and_addresses_that_16_does_not_divide(errors):
+    for width in (16, 19):
+        whole = random(40 * (3 * width + 1) + 1)
+        parts = [
+            whole[1:].view(1, 1, 40, 3 * width + 1)[..., part * width :][..., :width]
+            for part in range(3)
+        ]
+        check_rules(errors, *parts)
 
 
 @case

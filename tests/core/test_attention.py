@@ -20,6 +20,7 @@ from reformer_core.attention import (
 from reformer_core.attention.bands import Bands
 from reformer_core.attention.dropout import draw_seed, kept, kept_share, pair_keys
 from reformer_core.attention.islands import layouts
+from reformer_core.attention.rule import Rule
 from reformer_core.bucketing import plan_chunks
 from reformer_core.hashing import draw_rotations, hash_vectors
 from tests import oracles
@@ -487,13 +488,34 @@ def test_padding_gets_zeros_and_passes_no_gradient():
             assert (part[~hidden] != 0).any()
 
 
-def test_what_stands_in_padding_is_never_read():
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("number", [7.0, math.nan, math.inf, -math.inf])
+def test_what_stands_in_padding_is_never_read(number):
     qk, values = random_inputs()
-    padding = torch.arange(20).expand(2, -1) > 14
+    padding = torch.arange(20).expand(2, -1) > torch.tensor([[14], [9]])
     plan = hashed_plan(qk, padding=padding)
-    other_qk, other_values = qk.clone(), values.clone()
-    other_qk[:, :, 15:], other_values[:, :, 15:] = 7.0, -3.0
-    assert torch.equal(lsh_attention(other_qk, other_values, plan), lsh_attention(qk, values, plan))
+    others = [part.masked_fill(padding[:, None, :, None], number) for part in (qk, values)]
+    d_out = torch.randn(values.shape, generator=seeded(5), dtype=values.dtype)
+    everyone = functools.partial(full_attention, causal=True, padding=padding)
+    for attend in (
+        functools.partial(lsh_attention, plan=plan),
+        functools.partial(dense_lsh_attention, plan=plan),
+        everyone,
+    ):
+        expected = with_gradients(attend, qk, values, d_out)
+        other_d_out = d_out.masked_fill(padding[:, None, :, None], number)
+        for one, same in zip(with_gradients(attend, *others, other_d_out), expected, strict=True):
+            assert torch.equal(one, same)
+
+
+@pytest.mark.parametrize("empty", [(0, 2), (2, 0)])
+def test_of_no_sequences_and_of_no_heads_there_is_nothing_to_attend_to(empty):
+    qk, values = torch.zeros(*empty, 20, 4), torch.zeros(*empty, 20, 3)
+    plan = plan_chunks(torch.zeros(*empty, 3, 20, dtype=torch.long), chunk_length=5, causal=True)
+    for attend in ways_to_attend(plan):
+        out, d_qk, d_values = with_gradients(attend, qk, values, torch.zeros_like(values))
+        assert out.shape == d_values.shape == values.shape
+        assert d_qk.shape == qk.shape
 
 
 # ---------------------------------------------------------------- keys
@@ -814,6 +836,25 @@ def test_huge_vectors_in_float32_stay_finite_and_right():
             worst.check(part.double(), truth)
 
 
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("scale", [1e5, 1e8, 1e9, 1e12, 1e18])
+def test_vectors_so_long_that_one_key_has_all_the_weight_find_it_and_pass_its_gradient(
+    scale, causal
+):
+    qk, values = random_inputs(length=100, d_head=8, dtype=torch.float32)
+    qk *= scale
+    plan = hashed_plan(qk, chunk_length=16, causal=causal)
+    d_out = torch.randn(values.shape, generator=seeded(3))
+    _, log_total = chunked.attend(qk, values, Rule(plan=plan))
+    assert torch.equal(log_total == -torch.inf, ~plan.visible().any(2).any(-1))
+    got = with_gradients(lsh_attention, qk, values, d_out, plan)
+    inputs = (part.double() for part in (qk, values, d_out))
+    exact = with_gradients(dense_lsh_attention, *inputs, plan)
+    for name, part, truth in zip(("out", "d_qk", "d_values"), got, exact, strict=True):
+        Worst(name, 1e-6).check(part.double(), truth)
+
+
 # ---------------------------------------------------------------- memory
 
 
@@ -874,6 +915,79 @@ def test_a_plan_of_another_length_batch_or_heads_is_refused():
         )
         with pytest.raises(ValueError, match=r"plan's .*got \(2, 2, 20, 4\)"):
             lsh_attention(qk, values, other)
+
+
+def ways_to_attend(plan):
+    return (
+        functools.partial(lsh_attention, plan=plan),
+        functools.partial(dense_lsh_attention, plan=plan),
+        functools.partial(full_attention, causal=True),
+    )
+
+
+@pytest.mark.parametrize("way", [0, 1, 2], ids=["lsh", "dense", "full"])
+@pytest.mark.parametrize(("name", "cut"), [("qk", 0), ("values", 1)])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (lambda x: x.int(), "must be of float16, .* got torch.int32: convert it, say with"),
+        (lambda x: x > 0, "must be of float16, .* got torch.bool"),
+        (lambda x: x.to(torch.complex64), "must be of float16, .* got torch.complex64"),
+        (lambda x: x[..., 0], r"must be \(batch, heads, length, width\) .* got \(2, 2, 20\)"),
+        (
+            lambda x: x.to("meta"),
+            "must be on .* device (cpu|meta), got (cpu|meta): move it",
+        ),
+    ],
+    ids=["int", "bool", "complex", "no width", "another device"],
+)
+def test_vectors_that_cannot_be_attended_to_are_refused_by_name(way, name, cut, changed, message):
+    inputs = list(random_inputs())
+    attend = ways_to_attend(hashed_plan(inputs[0]))[way]
+    inputs[cut] = changed(inputs[cut])
+    # to full attention qk is what values must be like
+    blamed = "values" if way == 2 and "device" in message else name
+    with without_shape_checker(), pytest.raises(ValueError, match=f"{blamed} {message}"):
+        attend(*inputs)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_full_attention_refuses_values_of_another_input(axis):
+    qk, values = random_inputs()
+    message = r"values must be .* with qk's \(2, 2, 20\), got \("
+    with without_shape_checker(), pytest.raises(ValueError, match=message):
+        full_attention(qk, values.narrow(axis, 0, 1), causal=True)
+
+
+def test_full_attention_refuses_padding_that_is_no_truth():
+    qk, values = random_inputs()
+    with without_shape_checker(), pytest.raises(ValueError, match="padding must be bool, .*int64"):
+        full_attention(qk, values, causal=True, padding=torch.zeros(2, 20, dtype=torch.long))
+    with without_shape_checker(), pytest.raises(ValueError, match=r"padding must be .*\(2, 20\)"):
+        full_attention(qk, values, causal=True, padding=torch.zeros(1, 20, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("seed", [1 << 63, -(1 << 63) - 1, 2.5, torch.tensor(2.5), "7"])
+def test_a_seed_that_is_no_whole_number_of_64_bits_is_refused(seed):
+    qk, values = random_inputs()
+    for attend in ways_to_attend(hashed_plan(qk)):
+        with (
+            without_shape_checker(),
+            pytest.raises(ValueError, match="seed must be a whole number"),
+        ):
+            attend(qk, values, dropout=0.1, seed=seed)
+
+
+@pytest.mark.parametrize("seed", [(1 << 63) - 1, -(1 << 63), np.int64(-5), torch.tensor(7)])
+def test_any_whole_number_of_64_bits_is_a_seed(seed):
+    qk, values = random_inputs()
+    plan = hashed_plan(qk)
+    with without_shape_checker():
+        fast, dense = (
+            attend(qk, values, plan, dropout=0.4, seed=seed)
+            for attend in (lsh_attention, dense_lsh_attention)
+        )
+    torch.testing.assert_close(fast, dense)
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0, float("nan")])

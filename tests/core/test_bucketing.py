@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -123,6 +124,19 @@ def test_windows_of_one_bucket_by_hand():
     assert seen_by_5(**rule, chunks_before=0) == [6, 7]
 
 
+@pytest.mark.parametrize("chunk_length", [10**9, 2**31 - 1, 2**31, 2**40])
+@pytest.mark.parametrize("window", ["chunks", "sliding"])
+def test_chunks_longer_than_32_bits_count_hold_everyone(chunk_length, window):
+    buckets = torch.arange(40).remainder(3).view(1, 1, 1, -1)
+    for causal in (True, False):
+        rule = {"causal": causal, "window": window, "chunks_before": 3}
+        rule["chunks_after"] = 0 if causal else 2
+        plan = plan_chunks(buckets, chunk_length=chunk_length, **rule)
+        one_chunk = plan_chunks(buckets, chunk_length=40, **rule)
+        assert torch.equal(plan.visible(), one_chunk.visible())
+        assert (plan.chunk_length, plan.chunks_before) == (chunk_length, 3)
+
+
 def test_nothing_wraps_around_the_ends():
     plan = plan_chunks(torch.zeros(1, 1, 2, 6, dtype=torch.long), chunk_length=2, causal=False)
     first_chunk = plan.visible()[0, 0, :, :2]
@@ -209,6 +223,16 @@ def test_rows_of_padding_alone_have_a_plan_that_shows_nothing():
         assert plan.visible()[1].any()
 
 
+def test_a_plan_of_no_sequences_is_a_plan():
+    plan = plan_chunks(torch.zeros(0, 2, 3, 5, dtype=torch.long), chunk_length=2, causal=True)
+    assert plan.n_buckets == 1
+    assert plan.order.shape == plan.last.shape == (0, 2, 3, 5)
+    assert plan.visible().shape == (0, 2, 3, 5, 5)
+    padding = torch.zeros(0, 5, dtype=torch.bool)
+    assert plan.with_buckets(plan.buckets).order.shape == (0, 2, 3, 5)
+    assert plan_chunks(plan.buckets, chunk_length=2, causal=True, padding=padding).n_buckets == 1
+
+
 @given(planned())
 def test_saying_n_buckets_changes_nothing_but_the_field(case):
     buckets, rule = case
@@ -281,6 +305,9 @@ def test_planning_does_not_write_into_the_buckets():
     [
         ({"chunk_length": 0}, "chunk_length must be at least 1, got 0"),
         ({"chunk_length": -3}, "chunk_length must be at least 1, got -3"),
+        ({"chunk_length": 4.5}, "chunk_length must be a whole number, got 4.5: round it"),
+        ({"chunks_before": 0.5}, "chunks_before must be a whole number, got 0.5"),
+        ({"causal": False, "chunks_after": 1.0}, "chunks_after must be a whole number, got 1.0"),
         ({"chunks_before": -1}, "chunks_before must not be negative, got -1"),
         ({"causal": False, "chunks_after": -1}, "chunks_after must not be negative, got -1"),
         ({"chunks_after": 1}, "chunks_after must be 0 when causal, got 1"),
@@ -293,8 +320,58 @@ def test_planning_does_not_write_into_the_buckets():
 )
 def test_rules_that_contradict_themselves_are_refused(rule, message):
     buckets = torch.zeros(2, 1, 1, 5, dtype=torch.long)
-    with pytest.raises(ValueError, match=message):
+    with without_shape_checker(), pytest.raises(ValueError, match=message):
         plan_chunks(buckets, **{"chunk_length": 2, "causal": True} | rule)
+
+
+@pytest.mark.parametrize(
+    ("buckets", "message"),
+    [
+        ([[[[0, 65536, 0, 65536]]]], "from 0 to n_buckets - 1 = 63, got 0 to 65536: give the n_b"),
+        ([[[[0, 3, -1, 2]]]], "from 0 to n_buckets - 1 = 63, got -1 to 3"),
+        ([[[[0.2, 0.7]]]], "buckets must be of uint8, .* or int64, got torch.float32: number"),
+        ([[[[True, False]]]], "buckets must be of uint8, .* or int64, got torch.bool"),
+        ([[0, 1]], r"buckets must be \(batch, heads, rounds, length\), got \(1, 2\)"),
+    ],
+)
+def test_buckets_that_number_nothing_are_refused(buckets, message):
+    with without_shape_checker(), pytest.raises(ValueError, match=message):
+        plan_chunks(torch.tensor(buckets), chunk_length=2, causal=True, n_buckets=64)
+
+
+def test_a_bucket_below_0_is_refused_also_where_nobody_says_how_many_there_are():
+    with pytest.raises(ValueError, match="from 0 to n_buckets - 1 = 3, got -2 to 3"):
+        plan_chunks(torch.tensor([[[[3, -2]]]]), chunk_length=2, causal=True)
+
+
+def test_the_buckets_of_padding_may_be_any_numbers():
+    padding = torch.tensor([[False, False, True]])
+    plan = plan_chunks(
+        torch.tensor([[[[1, 1, -1]]]]), chunk_length=3, causal=True, n_buckets=2, padding=padding
+    )
+    assert plan.visible()[0, 0, 0].nonzero().tolist() == [[1, 0]]
+
+
+def test_whole_numbers_of_any_type_make_a_rule():
+    buckets = torch.randint(0, 8, (1, 1, 2, 9))
+    with without_shape_checker():
+        plan = plan_chunks(buckets, chunk_length=np.int64(2), causal=True, n_buckets=np.int64(8))
+    assert same_plan(plan, plan_chunks(buckets, chunk_length=2, causal=True, n_buckets=8))
+    assert type(plan.n_buckets) is type(plan.chunk_length) is int
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ({"dtype": torch.long}, "padding must be bool, True where a token is padding, got torch.i"),
+        ({"device": "meta"}, "padding must be on the device of what it speaks of, cpu, got meta"),
+    ],
+)
+def test_padding_of_another_type_or_device_is_refused(kind, message):
+    buckets = torch.zeros(2, 1, 1, 5, dtype=torch.long)
+    padding = torch.zeros(2, 5, **{"dtype": torch.bool} | kind)
+    with without_shape_checker(), pytest.raises(ValueError, match=message):
+        plan_chunks(buckets, chunk_length=2, causal=True, padding=padding)
 
 
 def test_padding_of_another_shape_is_refused():

@@ -1,6 +1,7 @@
 """Hashing against argmax([xR; -xR]) by hand, and every sentence of its docstrings."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from reformer_core.hashing import (
     hash_vectors,
 )
 from tests import oracles
+from tests.core.counting import without_shape_checker
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -117,10 +119,11 @@ def test_a_long_input_is_cut_into_pieces_that_hash_the_same(monkeypatch):
         assert torch.equal(hash_vectors(vectors, rotations, (8, 4)), whole)
 
 
-def test_a_zero_vector_and_an_empty_sequence_have_buckets_too():
+def test_a_zero_vector_an_empty_sequence_and_an_empty_batch_have_buckets_too():
     _, rotations = random_hash(8)
     assert hash_vectors(torch.zeros(1, 3, 2, 5), rotations).tolist() == [[[[0, 0]] * 4] * 3]
     assert hash_vectors(torch.zeros(2, 3, 0, 5), rotations).shape == (2, 3, 4, 0)
+    assert hash_vectors(torch.zeros(0, 3, 2, 5), rotations).shape == (0, 3, 4, 2)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -292,6 +295,25 @@ def test_odd_or_empty_bucket_counts_are_refused(n_buckets):
         factors_of(n_buckets)
 
 
+@pytest.mark.parametrize("n_buckets", [8.0, 2.5, (8, 2.0), "8"])
+def test_bucket_counts_that_are_no_whole_numbers_are_refused(n_buckets):
+    message = (
+        f"n_buckets must be a whole number or a tuple of them, got {re.escape(repr(n_buckets))}"
+    )
+    with without_shape_checker(), pytest.raises(ValueError, match=message):
+        factors_of(n_buckets)
+
+
+@pytest.mark.parametrize("n_buckets", [np.int64(8), (np.int64(4), np.int32(2)), [4, 2]])
+def test_whole_numbers_of_any_type_count_buckets(n_buckets):
+    with without_shape_checker():
+        vectors, rotations = random_hash(n_buckets)
+        buckets = hash_vectors(vectors, rotations, n_buckets)
+        assert all(type(factor) is int for factor in factors_of(n_buckets))
+    like = 8 if rotations.shape[-1] == 4 else (4, 2)
+    assert torch.equal(buckets, hash_vectors(vectors, rotations, like))
+
+
 def test_no_factors_at_all_are_refused():
     with pytest.raises(ValueError, match=r"n_buckets must have at least one factor, got \(\)"):
         factors_of(())
@@ -309,6 +331,15 @@ def test_rotations_of_other_bucket_counts_are_refused(n_buckets):
     vectors, rotations = random_hash(12)
     with pytest.raises(ValueError, match="rotations must have half of n_buckets' factors .*got 6"):
         hash_vectors(vectors, rotations, n_buckets)
+
+
+@pytest.mark.parametrize("drawn_for", [{"heads": 1}, {"heads": 6}, {"d_head": 4}])
+def test_rotations_of_other_heads_or_another_width_are_refused(drawn_for):
+    vectors, _ = random_hash()
+    _, rotations = random_hash(**drawn_for)
+    message = r"the rotations' \d heads of \d, got \(2, 3, 17, 5\): draw rotations for these heads"
+    with without_shape_checker(), pytest.raises(ValueError, match=message):
+        hash_vectors(vectors, rotations)
 
 
 @pytest.mark.gpu

@@ -133,6 +133,17 @@ def test_local_attention_is_strictly_causal(window):
     torch.testing.assert_close(shorter, before[:, :, :11])
 
 
+def test_padding_that_is_no_truth_or_of_others_is_refused():
+    inputs = [torch.randn(2, 2, 13, 4) for _ in range(3)]
+    for padding, message in (
+        (torch.zeros(2, 13, dtype=torch.long), "padding must be bool, .* got torch.int64"),
+        (torch.zeros(2, 13, dtype=torch.bool, device="meta"), "padding must be on the device"),
+        (torch.zeros(2, 12, dtype=torch.bool), r"padding must be .* = \(2, 13\) .* \(2, 12\)"),
+    ):
+        with without_shape_checker(), pytest.raises(ValueError, match=message):
+            local_attention(*inputs, chunk_length=3, causal=True, padding=padding)
+
+
 def test_padding_is_never_seen_gets_zeros_and_passes_no_gradient():
     inputs = random_inputs()
     padding = torch.tensor([[False] * 9 + [True] * 4, [True] * 13])

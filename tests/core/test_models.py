@@ -526,6 +526,29 @@ def test_a_trace_shows_what_the_next_pass_does(training):
     torch.testing.assert_close(model.layers[0].f.attention.out(merged), outputs[0])
 
 
+def test_layers_are_traced_one_by_one_and_no_further_than_asked():
+    model = build(attention=("lsh", "local", "full"), n_buckets=8)
+    ran = []
+    for block in model.layers:
+        block.f.register_forward_hook(lambda module, inputs, output: ran.append(module))
+    with pytest.raises(ValueError, match="a model that evaluates: call eval"):
+        model.train().trace_layers(some_tokens())
+    model.eval()
+    wanted = model.trace(some_tokens(), padded_at_the_end()).layers
+    ran.clear()
+    passing = model.trace_layers(some_tokens(), padded_at_the_end())
+    for count, whole in enumerate(wanted):
+        layer = next(passing)
+        assert len(ran) == count
+        assert not layer.values.requires_grad
+        torch.testing.assert_close(layer.values, whole.values)
+        assert (layer.qk is None) == (whole.qk is None)
+        assert layer.plan is whole.plan or torch.equal(layer.plan.order, whole.plan.order)
+    with pytest.raises(StopIteration):
+        next(passing)
+    assert torch.is_grad_enabled()
+
+
 def test_qk_and_plan_are_none_where_a_layer_has_none():
     trace = build(attention=("lsh", "local", "full")).trace(some_tokens())
     assert [layer.qk is None for layer in trace.layers] == [False, True, False]
@@ -709,6 +732,12 @@ def test_padding_of_another_shape_is_refused():
     message = r"padding must have the tokens' shape \(2, 17\), got \(2, 16\)"
     with without_shape_checker(), pytest.raises(ValueError, match=message):
         build()(some_tokens(), padding=torch.zeros(2, 16, dtype=torch.bool))
+
+
+def test_an_attention_mask_that_is_not_compared_is_no_padding():
+    message = "padding must be bool, True where a token is padding, got torch.int64: compare"
+    with without_shape_checker(), pytest.raises(ValueError, match=message):
+        build()(some_tokens(), padding=torch.ones(2, 17, dtype=torch.long))
 
 
 def test_a_loss_of_one_token_is_refused():

@@ -4,6 +4,7 @@ import functools
 import importlib
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def test_the_kernels_are_exact_on_a_gpu(name):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", fused_cases.DTYPES)
-@pytest.mark.parametrize("width", [16, 32, 64, 128])
+@pytest.mark.parametrize("width", [16, 32, 48, 64, 80, 100, 128])
 def test_every_tile_size_is_exact_on_a_gpu(width, dtype):
     errors = fused_cases.Errors(CUDA)
     qk, values, d_out = fused_cases.inputs(2, 2, 300, width, width, dtype)
@@ -102,6 +103,61 @@ def test_a_head_at_the_end_of_more_numbers_than_32_bits_count_is_like_one_alone(
 def results(qk, values, d_out, rule):
     out, log_total = fused.attend(qk, values, rule)
     return out, *fused.gradients(d_out, qk, values, out, log_total, rule)
+
+
+# ---------------------------------------------------------------- what they are given
+
+
+class FakeKernels:
+    """Keeps what every kernel was given, and computes nothing."""
+
+    def __init__(self):
+        self.given = []
+
+    def __getattr__(self, name):
+        return {(tiles,): functools.partial(self.run, name) for tiles in range(100)}
+
+    def run(self, name, *arguments, **more):
+        self.given.append((name, arguments, more))
+
+
+LAYOUTS = {
+    "whole": lambda zeros, shape: zeros(shape),
+    "heads of a projection": lambda zeros, shape: zeros(
+        shape[0], shape[2], shape[1], shape[3]
+    ).transpose(1, 2),
+    "part of a wider one": lambda zeros, shape: zeros(*shape[:3], shape[3] + 7)[..., 7:],
+    "not at the beginning": lambda zeros, shape: zeros(math.prod(shape) + 1)[1:].view(shape),
+    "vectors that lie apart": lambda zeros, shape: zeros(*shape[:3], 2 * shape[3])[..., ::2],
+    "expanded": lambda zeros, shape: zeros(1, 1, 1, shape[3]).expand(shape),
+    "one number": lambda zeros, shape: zeros(1).expand(shape),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("width", [1, 16, 48, 100, 128])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_16_divides_every_width_stride_and_address_that_a_kernel_is_given(
+    monkeypatch, layout, width, dtype
+):
+    kernels, zeros = FakeKernels(), functools.partial(torch.zeros, dtype=dtype)
+    monkeypatch.setattr(fused, "_kernels", lambda: kernels)
+    qk, values, d_out = (LAYOUTS[layout](zeros, (2, 3, 20, width)) for _ in range(3))
+    out, d_qk, d_values = results(qk, values, d_out, Rule(plan=fused_cases.planned(qk)))
+    assert out.shape == d_qk.shape == d_values.shape == (2, 3, 20, width)
+    assert len(kernels.given) == 2 * 3  # rounds, kernels
+    for _, arguments, more in kernels.given:
+        numbers = [argument for argument in arguments if isinstance(argument, int)]
+        numbers += [part.data_ptr() for part in arguments if isinstance(part, torch.Tensor)]
+        numbers += [more["D"], more["V"]]
+        assert [number % 16 for number in numbers] == [0] * len(numbers)
+        assert (more["D"], more["V"]) == (-(-width // 16) * 16,) * 2
+
+
+def test_what_is_laid_out_well_is_not_copied():
+    for layout in ("whole", "heads of a projection", "expanded"):
+        tensor = LAYOUTS[layout](torch.zeros, (2, 3, 20, 48))
+        assert fused._laid_out(tensor) is tensor
 
 
 # ---------------------------------------------------------------- what they cannot do
@@ -167,8 +223,15 @@ class FakeTriton:
 def machine(monkeypatch, caplog):
     """Pretend to a GPU and to a Triton; returns what `available` says, and what it logs."""
     caplog.set_level(logging.DEBUG, logger="reformer_core")
+    monkeypatch.delenv("REFORMER_FUSED", raising=False)
 
-    def pretend(version: str | None, capability: tuple[int, int] = (8, 0)):
+    def pretend(
+        version: str | None,
+        capability: tuple[int, int] = (8, 0),
+        rocm: str | None = None,
+        compiler: str | None = "gcc",
+        cc: str | None = None,
+    ):
         def found(name):
             if version is None:
                 raise ImportError(name)
@@ -176,6 +239,12 @@ def machine(monkeypatch, caplog):
 
         monkeypatch.setattr(importlib, "import_module", found)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(torch.version, "hip", rocm)
+        monkeypatch.setattr(fused.sys, "platform", "linux")
+        monkeypatch.setattr(fused.shutil, "which", lambda name: name if name == compiler else None)
+        monkeypatch.delenv("CC", raising=False)
+        if cc:
+            monkeypatch.setenv("CC", cc)
         fused._usable.cache_clear()
         said = {fused.available(CUDA) for _ in range(3)}
         fused._usable.cache_clear()
@@ -187,6 +256,32 @@ def machine(monkeypatch, caplog):
 @pytest.mark.parametrize("version", ["3.2.0", "3.7.1", "3.10.0+git1a2b3c", "4.0.0"])
 def test_the_kernels_run_on_cuda_with_triton_and_nothing_is_logged(machine, version):
     assert machine(version) == ({True}, [])
+
+
+@pytest.mark.parametrize("found", [{"compiler": "clang"}, {"compiler": None, "cc": "zig cc"}])
+def test_any_compiler_that_triton_finds_will_do(machine, found):
+    assert machine("3.7.1", **found) == ({True}, [])
+
+
+@pytest.mark.parametrize(
+    ("lacking", "reason"),
+    [
+        ({"rocm": "6.2.41133"}, "they are made for CUDA, and this torch is for ROCm"),
+        ({"compiler": None}, "Triton needs a C compiler, and finds neither gcc nor clang"),
+        ({"version": ""}, "what is installed as Triton has no version, got ''"),
+        ({"version": "unknown"}, "what is installed as Triton has no version, got 'unknown'"),
+    ],
+)
+def test_a_machine_where_the_kernels_would_fail_says_so_once(machine, lacking, reason):
+    said, logged = machine(**{"version": "3.7.1"} | lacking)
+    assert said == {False}
+    assert logged == [f"LSH attention runs in chunks instead of fused: {reason}"]
+
+
+def test_a_folder_that_is_called_triton_is_no_triton(machine, monkeypatch):
+    machine("3.7.1")
+    monkeypatch.setattr(importlib, "import_module", lambda name: object())
+    assert fused._lack((8, 0)) == "what is installed as Triton has no version, got ''"
 
 
 @pytest.mark.parametrize(
@@ -202,6 +297,15 @@ def test_a_machine_that_lacks_something_says_so_once(machine, version, capabilit
     said, logged = machine(version, capability)
     assert said == {False}
     assert logged == [f"LSH attention runs in chunks instead of fused: {reason}"]
+
+
+def test_whoever_asks_for_chunks_gets_them_and_one_line_that_says_so(machine, monkeypatch):
+    monkeypatch.setenv("REFORMER_FUSED", "0")
+    reason = "REFORMER_FUSED=0 says so"
+    assert machine("3.7.1") == (
+        {False},
+        [f"LSH attention runs in chunks instead of fused: {reason}"],
+    )
 
 
 def test_a_machine_without_cuda_lacks_nothing_worth_a_line(caplog):

@@ -9,19 +9,23 @@ import torch
 pytest.importorskip("triton", reason="needs Triton, which is for Linux alone")
 import triton
 
+from reformer_core.attention.triton import LARGEST_HEAD, tiling
 from tests.core import aot
 
 PINNED = re.search(r"(?m)^triton==(.*)$", (aot.TABLE.parents[2] / "constraints.txt").read_text())[1]
-ROWS = [
-    (name, chip, width, dtype)
-    for chip, dtype, width, name in itertools.product(
-        aot.CHIPS, aot.DTYPES, aot.WIDTHS, aot.KERNELS
-    )
-    if aot.has(chip, dtype)
+ROWS = aot.all_rows()
+# One row for every chip and dtype, whose kernel, widths and way to compile differ from one to the
+# next: the whole table takes an hour.
+HAVE = [(chip, dtype) for chip in aot.CHIPS for dtype in aot.DTYPES if aot.has(chip, dtype)]
+RECOMPILED = [
+    (aot.KERNELS[index % 3], chip, aot.WIDTHS[3 * index % len(aot.WIDTHS)], dtype)
+    for index, (chip, dtype) in enumerate(HAVE)
 ]
-# A kernel of each for every chip and dtype, of a width that differs from one to the next: the whole
-# table takes many minutes.
-RECOMPILED = [row for index, row in enumerate(ROWS) if index % 12 == index // 12 % 12]
+
+
+def recompiled_kind(row) -> str:
+    """Name the way to compile a row, the last ones first: they take most."""
+    return list(aot.rules_of(row[0]))[-1 - RECOMPILED.index(row) // 3]
 
 
 @pytest.fixture(autouse=True)
@@ -53,30 +57,73 @@ def test_nothing_spills_or_exceeds_the_shared_memory_of_its_chip(row):
 @pytest.mark.skipif(triton.__version__ != PINNED, reason="the table is of another Triton")
 @pytest.mark.parametrize("row", RECOMPILED, ids=itertools.starmap(aot.row_name, RECOMPILED))
 def test_the_table_says_what_the_compiler_does(row):
-    name = row[0]
-    kind = list(aot.rules_of(name))[ROWS.index(row) % len(aot.rules_of(name))]
-    used = aot.most(*row, **aot.rules_of(name)[kind])
+    kind = recompiled_kind(row)
+    used = aot.most(*row, **aot.rules_of(row[0])[kind])
     assert used == aot.table()["rows"][aot.row_name(*row)][kind], "make the table anew"
+
+
+@pytest.mark.parametrize(
+    ("name", "chip", "widths", "dtype"),
+    [
+        ("attend", 90, (128, 16), torch.float16),
+        ("query_gradients", 75, (128, 64), torch.float16),
+        ("key_gradients", 80, (64, 128), torch.bfloat16),
+        ("query_gradients", 89, (16, 112), torch.float32),
+    ],
+    ids=str,
+)
+def test_nothing_spills_where_keys_and_values_differ_in_width(name, chip, widths, dtype):
+    rules = aot.rules_of(name)["repeats with dropout"] | {"HIDDEN": "itself"}
+    registers, spilled, shared = aot.resources(aot.compiled(name, chip, widths, dtype, **rules))
+    assert 0 < registers <= 255
+    assert spilled == 0
+    assert shared <= aot.SHARED_KIB[chip] << 10
+
+
+def test_what_is_compiled_anew_is_spread_over_all_that_the_table_has():
+    names, chips, widths, dtypes = map(set, zip(*RECOMPILED, strict=True))
+    assert (names, chips) == (set(aot.KERNELS), set(aot.CHIPS))
+    assert (widths, dtypes) == (set(aot.WIDTHS), set(aot.DTYPES))
+    kinds = {recompiled_kind(row) for row in RECOMPILED}
+    assert kinds >= {"once", "once with dropout", "repeats", "repeats with dropout"}
+
+
+def test_whatever_the_width_of_a_head_it_is_launched_in_a_block_that_the_table_has():
+    blocks = {width for (width, _) in aot.WIDTHS if width & (width - 1) == 0}
+    for width in range(1, LARGEST_HEAD + 1):
+        for tiles in tiling((9, 0), width, width, 2).values():
+            assert tiles["D"] % 16 == 0
+            assert width <= tiles["D"] <= tiles["BLOCK_D"] == tiles["BLOCK_V"]
+            assert tiles["BLOCK_D"] in blocks
 
 
 # ---------------------------------------------------------------- what multiplies
 
 
-def products(name: str, dtype: torch.dtype, chip: int = 80) -> tuple[set[str], set[str]]:
-    """Return the types of the products in Triton's own code and in the machine's assembly."""
+def products(name: str, dtype: torch.dtype, chip: int, widths: aot.Widths):
+    """Return the types of the products in Triton's own code and in the machine's assembly.
+
+    Those of the assembly are what is summed, the left factor and the right one.
+    """
     rules = {"IS_FIRST": True, "ONCE": False, "DROPOUT": False, "HIDDEN": "later"}
-    assembly = aot.compiled(name, chip, 64, dtype, **rules).asm
+    assembly = aot.compiled(name, chip, widths, dtype, **rules).asm
     in_triton = set(re.findall(r"tt\.dot .*: tensor<\w*?x\w*?x(\w+)[,>]", assembly["ttir"]))
-    return in_triton, set(re.findall(r"mma\.sync\S*?\.(f32\.\S+);?", assembly["ptx"]))
+    multiplies = r"(?:mma\.sync|wgmma\.mma_async)\S*?\.(f\d+)\.(\w+)\.(\w+)"
+    return in_triton, set(re.findall(multiplies, assembly["ptx"]))
 
 
 @pytest.mark.parametrize("name", aot.KERNELS)
+@pytest.mark.parametrize(
+    ("chip", "widths"), [(80, (64, 64)), (89, (48, 48)), (90, (128, 64))], ids=str
+)
 class TestProducts:
-    def test_bfloat16_is_multiplied_as_bfloat16_when_compiled(self, name):
-        assert products(name, torch.bfloat16) == ({"bf16"}, {"f32.bf16.bf16.f32"})
+    def test_bfloat16_is_multiplied_as_bfloat16_when_compiled(self, name, chip, widths):
+        found = products(name, torch.bfloat16, chip, widths)
+        assert found == ({"bf16"}, {("f32", "bf16", "bf16")})
 
-    def test_float16_is_multiplied_as_float16_and_summed_in_float32(self, name):
-        assert products(name, torch.float16) == ({"f16"}, {"f32.f16.f16.f32"})
+    def test_float16_is_multiplied_as_float16_and_summed_in_float32(self, name, chip, widths):
+        found = products(name, torch.float16, chip, widths)
+        assert found == ({"f16"}, {("f32", "f16", "f16")})
 
-    def test_float32_is_never_multiplied_as_tf32(self, name):
-        assert products(name, torch.float32) == ({"f32"}, set())
+    def test_float32_is_never_multiplied_as_tf32(self, name, chip, widths):
+        assert products(name, torch.float32, chip, widths) == ({"f32"}, set())

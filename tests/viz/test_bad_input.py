@@ -39,6 +39,9 @@ from reformer_viz import (
     measure_training,
 )
 from reformer_viz.measure.hashing import apply_hash
+from reformer_viz.measure.pairs import plan_by
+from reformer_viz.measure.quality import read_quality
+from reformer_viz.measure.recall import Setting, compare, look_at_all
 from reformer_viz.measure.sequence import make_sequence, take_sequence
 from reformer_viz.measure.speed import SpeedReading, read_speed
 from reformer_viz.measure.training import describe_snapshot
@@ -122,6 +125,7 @@ TABLE = [
         [
             panel(explore_bucketing, NONE),
             panel(explore_bucket_load, NONE),
+            panel(explore_bugs, NONE[0]),
             panel(explore_geometry, NONE[0]),
             panel(explore_sparsity, NONE),
         ],
@@ -161,15 +165,44 @@ TABLE = [
     ),
     (
         "at least 2 tokens, got",
-        [panel(explore_memory, CONFIG, length=1)],
+        [
+            panel(explore_memory, CONFIG, length=1),
+            panel(explore_memory, CONFIG, length=-1),
+            panel(explore_memory, CONFIG, length=-1, show="lengths"),
+            panel(explore_memory, CONFIG, length=0, show="reconstruction"),
+        ],
         [
             lambda: measure_miss_cost(model(), ONE_TOKEN),
+            lambda: measure_step_film(CONFIG, length=-1),
+            lambda: measure_step_film(CONFIG, batch_size=0),
             lambda: measure_memory(CONFIG, lengths=[1], repeats=0),
             lambda: measure_step_film(CONFIG, length=1),
             lambda: measure_reconstruction(CONFIG, length=1),
         ],
     ),
     ("lengths must be at least 1", [], [lambda: measure_speed([0])]),
+    # ------------------------------------------------------------ numbers of rounds that are none
+    (
+        "n_hashes must be whole numbers from 1 on, each larger than the one before, got",
+        [
+            panel(explore_recall, VECTORS, n_hashes=()),
+            panel(explore_recall, VECTORS, n_hashes=0),
+            panel(explore_recall, VECTORS, n_hashes=(0, 1)),
+            panel(explore_recall, VECTORS, n_hashes=(2, 1)),
+        ],
+        [lambda: compare(look_at_all(VECTORS), [Setting(4, 4)], n_hashes=())],
+    ),
+    # ------------------------------------------------------------ vectors that are none
+    (
+        "vectors must be (numbers, got str|rows of equal length)",
+        [
+            panel(explore_bucketing, "text"),
+            panel(explore_bucket_load, [[1.0, 2.0], [3.0]]),
+            panel(explore_geometry, "text"),
+            panel(explore_sparsity, [[1.0, 2.0], [3.0]]),
+        ],
+        [lambda: take_sequence("text", 0)],
+    ),
     # ------------------------------------------------------------ more rounds than were measured
     (
         r"n_hashes must be in 1\.\.4, got 9: as many rounds were measured",
@@ -233,6 +266,7 @@ TABLE = [
         [
             panel(explore_bucketing, BROKEN),
             panel(explore_bucket_load, BROKEN),
+            panel(explore_bugs, BROKEN[0]),
             panel(explore_geometry, BROKEN[0]),
             panel(explore_sparsity, BROKEN),
             panel(explore_sparsity, broken_trace()),
@@ -259,7 +293,12 @@ TABLE = [
     (
         r"head must be in 0\.\.1, got (2|-1)",
         [
+            panel(explore_bucketing, VECTORS, head=2),
+            panel(explore_bucketing, VECTORS, head=-1),
+            panel(explore_bucket_load, VECTORS, head=2),
+            panel(explore_bucket_load, VECTORS, head=-1),
             panel(explore_sparsity, VECTORS, head=2),
+            panel(explore_sparsity, VECTORS, head=-1),
             panel(explore_sparsity, trace(), head=2),
             panel(explore_model, model(), "a text", head=2),
             panel(explore_model, model(), "a text", head=-1),
@@ -273,9 +312,31 @@ TABLE = [
         ],
     ),
     (
+        r"head must be in 0\.\.0, got 3: there are 1",
+        [
+            panel(explore_bucketing, VECTORS[0], head=3),
+            panel(explore_bucketing, head=3),
+            panel(explore_bucket_load, VECTORS[0], head=3),
+            panel(explore_sparsity, VECTORS[0], head=3),
+        ],
+        [lambda: take_sequence(VECTORS[0], 0).noisy(head=3, noise=0)],
+    ),
+    # ------------------------------------------------------------ noise that is none
+    (
+        "noise must be at least 0 and finite, got -1",
+        [
+            panel(explore_bucketing, VECTORS, noise=-1),
+            panel(explore_bucket_load, VECTORS, noise=-1.0),
+            panel(explore_geometry, VECTORS[0], noise=-1),
+            panel(explore_sparsity, VECTORS, noise=-1),
+        ],
+        [lambda: take_sequence(VECTORS, 0).noisy(head=0, noise=-1)],
+    ),
+    (
         r"layer must be .*, got (0|9|-1)",
         [
             panel(explore_sparsity, trace(), layer=9),
+            panel(explore_sparsity, trace(), layer=-1),
             panel(explore_sparsity, trace(), layer=0),
             panel(explore_model, model(), "a text", layer=9),
             panel(explore_model, model(), "a text", layer=0),
@@ -305,15 +366,22 @@ TABLE = [
     ),
     # ------------------------------------------------------------ bytes outside the vocabulary
     (
-        "token ids must be 0 to vocab_size - 1 = 255, got 256",
+        "token ids must be 0 to vocab_size - 1 = 255, got (256|-1)",
         [
             panel(explore_model, model(), [1, 256]),
             panel(explore_misses, model(), [1, 256]),
+            panel(explore_misses, model(), [-1, 1]),
         ],
         [
             lambda: measure_microscope(model(), [1, 256]),
             lambda: measure_miss_cost(model(), torch.tensor([1, 256])),
+            lambda: measure_miss_cost(model(), [-1, 1]),
         ],
+    ),
+    (
+        "tokens must be integers, got torch.float",
+        [panel(explore_misses, model(), torch.rand(4))],
+        [lambda: measure_miss_cost(model(), torch.rand(4))],
     ),
     (
         "text needs a model of bytes, whose vocab_size is 256, got 6",
@@ -321,7 +389,77 @@ TABLE = [
             panel(explore_model, model(vocab_size=6), "é"),
             panel(explore_misses, model(vocab_size=6), "é"),
         ],
-        [lambda: measure_microscope(model(vocab_size=6), "é")],
+        [
+            lambda: measure_microscope(model(vocab_size=6), "é"),
+            lambda: measure_miss_cost(model(vocab_size=6), "é"),
+        ],
+    ),
+    # ------------------------------------------------------------ files that are none
+    (
+        "must be a JSON file of make bench: .*(No such file|Extra data)",
+        [panel(explore_speed, "missing.json"), panel(explore_speed, __file__)],
+        [lambda: read_speed("missing.json"), lambda: read_speed(__file__)],
+    ),
+    (
+        "must be a JSON file of Quality.save: .*No such file",
+        [panel(explore_speed, SPEED, quality="missing.json")],
+        [lambda: read_quality("missing.json")],
+    ),
+    # ------------------------------------------------------------ names that no rule or place has
+    (
+        "a rule has chunk_length, causal, .*, padding, got windows",
+        [
+            panel(explore_bucketing, windows=1),
+            panel(explore_bucket_load, windows=1),
+            panel(explore_sparsity, windows=1),
+            panel(explore_recall, VECTORS, windows=1),
+        ],
+        [
+            lambda: plan_by(torch.zeros(1, 1, 1, 2).long(), windows=1),
+            lambda: measure_recall(VECTORS, windows=1),
+        ],
+    ),
+    (
+        "a place here has round, token, .*, got rund",
+        [
+            panel(explore_bucketing, place={"rund": 1}),
+            panel(explore_model, model(), "a text", place={"rund": 1}),
+        ],
+        [],
+    ),
+    (
+        "a place here has no names, got round",
+        [
+            panel(explore_recall, VECTORS, place={"round": 1}),
+            panel(explore_geometry, place={"round": 1}),
+        ],
+        [],
+    ),
+    (
+        "a place's (round|token|snapshot|rounds) must be a whole number( or None)?, got",
+        [
+            panel(explore_bucketing, place={"round": "a"}),
+            panel(explore_bucketing, place={"round": None}),
+            panel(explore_bucketing, place={"token": 1.5}),
+            panel(explore_sparsity, place={"rounds": "a"}),
+            panel(explore_model, model(), "a text", place={"token": "a"}),
+            panel(explore_training, finished(), place={"snapshot": "a"}),
+        ],
+        [],
+    ),
+    (
+        "a place's (window|columns) must be one of .*, got 'typo'",
+        [
+            panel(explore_sparsity, place={"window": "typo"}),
+            panel(explore_model, model(), "a text", place={"window": "typo"}),
+            panel(explore_training, finished(), place={"columns": "typo"}),
+        ],
+        [],
+    ),
+    (
+        "training must be what measure_training returns, got NoneType",
+        [panel(explore_training, None)],
+        [],
     ),
 ]
 
@@ -351,6 +489,16 @@ def test_every_explorer_says_what_is_wrong_where_the_picture_would_be(rule, make
 def test_every_function_underneath_refuses_with_the_rule_and_the_value(rule, measure):
     with pytest.raises(ValueError, match=rule):
         measure()
+
+
+@pytest.mark.parametrize("explore", [explore_bucketing, explore_bucket_load, explore_sparsity])
+def test_lists_of_numbers_are_vectors_as_well(explore):
+    assert repr(explore(VECTORS.tolist(), head=1)) == repr(explore(VECTORS, head=1))
+
+
+def test_a_head_that_cannot_be_shown_is_what_the_line_of_code_says():
+    assert "head=5" in explore_bucketing(VECTORS, head=5).code
+    assert "head=3" in explore_bucket_load(VECTORS[0], head=3).code
 
 
 def test_more_rounds_than_a_page_has_are_the_most_that_it_has():

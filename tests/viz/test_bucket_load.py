@@ -1,5 +1,7 @@
 """Bucket load: every count against the plan's own visible matrix, pair by pair."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,10 @@ from reformer_viz import (
     plot_bucket_load,
     plotly_bucket_load,
 )
+from reformer_viz.figures.still import draw_still
+
+TICKS = [1, 2, 5, 10, 20, 50]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @st.composite
@@ -163,6 +169,13 @@ def test_the_longest_buckets_bars_are_their_pairs_seen_and_lost(load):
         assert label == f"{load.name(hashing, bucket)}: {load.sizes[hashing, bucket]} tokens"
 
 
+def test_the_legend_covers_none_of_the_longest_buckets(load):
+    figure = plot_bucket_load(load, n_longest=12)
+    figure.draw_without_rendering()
+    axes = figure.axes[1]
+    assert axes.get_legend().get_window_extent().y1 < axes.get_window_extent().y0
+
+
 def test_every_bucket_with_pairs_is_a_dot_at_its_size_and_loss(load):
     *_, lost = plot_bucket_load(load).axes
     dots = sorted(map(tuple, lost.collections[0].get_offsets().tolist()))
@@ -182,6 +195,36 @@ def test_plotly_draws_the_same_bars_and_dots(load):
     assert list(seen.y) == [label.get_text() for label in longest.get_yticklabels()]
     assert np.allclose(np.stack([dots.x, dots.y], axis=1), losses.collections[0].get_offsets())
     assert [mark.x[0] for mark in marks] == [load.even, load.safe, load.safe]
+
+
+@pytest.mark.parametrize("n_empty", [3, 60])
+def test_the_histogram_is_logarithmic_where_one_bar_holds_most_of_the_buckets(n_empty):
+    buckets = [[0] * 4 + [1] * 2 + [2] * 2 + [3]]
+    load = measure_bucket_load(plan_of(buckets, n_buckets=4 + n_empty))
+    sizes, *_ = plot_bucket_load(load).axes
+    live = plotly_bucket_load(load)
+    steep = n_empty == 60
+    assert sizes.get_yscale() == live.layout.yaxis.type == ("log" if steep else "linear")
+    assert ("logarithmic" in live.layout.yaxis.title.text) == steep
+    low, high = sizes.get_ylim()
+    ends = np.array(live.layout.yaxis.range)
+    assert np.allclose(10**ends if steep else ends, [low, high])
+    assert (0 < low < 1) == steep  # so that a bar of a single bucket shows
+    if steep:
+        assert list(live.layout.yaxis.tickvals) == sizes.get_yticks().tolist() == TICKS
+    *_, even, _, _ = live.data
+    assert even.y[0] == low
+
+
+def test_names_of_buckets_do_not_reach_into_the_histogram():
+    panel = explore_bucket_load(n_tokens=4096, n_buckets=1024, n_hashes=16)
+    figure = panel._view.plotly(panel.data, panel.place)
+    svg = ElementTree.fromstring(draw_still(figure))
+    names = [t for t in svg.iter(f"{SVG}text") if (t.text or "").endswith(" tokens")]
+    assert names
+    begins = min(float(t.get("x")) - 5.6 * len(t.text) for t in names)
+    histogram = svg.find(f"{SVG}svg")
+    assert begins > float(histogram.get("x")) + float(histogram.get("width")) + 8
 
 
 def test_a_picture_that_does_not_reach_the_safe_size_has_no_line_there():

@@ -1,9 +1,11 @@
 """Bucketing, measured, drawn and explored: every number against the plan's own visible matrix."""
 
+import re
 import sys
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +20,9 @@ from reformer_core.bucketing import plan_chunks
 from reformer_core.hashing import draw_rotations, hash_generator
 from reformer_core.tasks import Duplicate
 from reformer_viz import explore_bucketing, measure_bucketing, plot_bucketing, style
+from reformer_viz.figures.bucketing import LOOK
 from reformer_viz.figures.bucketing_svg import draw_svg
+from reformer_viz.figures.names import name_in_cell
 from reformer_viz.measure.bucketing import (
     ELSEWHERE,
     FOUND,
@@ -30,7 +34,12 @@ from reformer_viz.measure.bucketing import (
 )
 from reformer_viz.measure.sequence import make_sequence
 from reformer_viz.widgets.bucketing import MOST_TOKENS
+from reformer_viz.widgets.letters import MOST_LETTERS, letters
+from reformer_viz.widgets.panel import compact_script
 from reformer_viz.widgets.plan_source import DEFAULT_NOISE, DEFAULT_SEED
+from tests.viz.test_plan_view import run
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def plan_of(seed=0, *, batch=1, heads=1, rounds=2, length=24, n_buckets=4, padded=0, **rule):
@@ -226,7 +235,8 @@ def test_measuring_what_is_not_there_is_refused(wrong, message):
 
 
 def test_buckets_beyond_the_plan_s_number_are_refused():
-    plan = plan_chunks(torch.tensor([[[[0, 5]]]]), chunk_length=2, causal=True, n_buckets=4)
+    six = plan_chunks(torch.tensor([[[[0, 5]]]]), chunk_length=2, causal=True, n_buckets=6)
+    plan = replace(six, n_buckets=4)  # as on a GPU, where planning does not look
     with pytest.raises(ValueError, match=r"buckets must be in 0\.\.3, got 0 to 5"):
         measure_bucketing(plan)
 
@@ -289,6 +299,50 @@ def test_the_figure_outlines_what_is_lost_and_greys_what_other_rounds_see():
     assert np.array_equal(blank, (kinds == HIDDEN) | (kinds == LOST))
 
 
+def test_with_a_token_the_figure_lights_what_it_sees_and_frames_it():
+    bucketing = measure_bucketing(plan_of(rounds=4, length=60))
+    token = int((bucketing.kinds(1) == LOST).sum(1).argmax())
+    kinds = bucketing.kinds_for(1, token)
+    assert {*kinds} >= {HIDDEN, SEEN, LOST}
+    figure = plot_bucketing(bucketing, 1, token)
+    figure.canvas.draw()
+    strip, in_sorted_order, in_reading_order = figure.axes
+    reading = [bar for bar in strip.patches if bar.get_y() == 5.2][:60]
+    lost = (kinds == LOST) | (kinds == FOUND)
+    lit = (kinds == SEEN) | (np.arange(60) == token)
+    assert [bar.get_facecolor()[:3] == (1, 1, 1) for bar in reading] == lost.tolist()
+    assert [bar.get_alpha() is None for bar in reading] == (lit | lost).tolist()
+    for axes, place in (
+        (in_sorted_order, bucketing.slot[1, token]),
+        (in_reading_order, token),
+    ):
+        frame = axes.patches[-1]
+        assert (frame.get_y(), frame.get_height()) == (place - 0.5, 1)
+    assert "its window" in [label.get_text() for label in strip.get_yticklabels()]
+
+
+def test_the_pictures_go_as_far_as_their_step():
+    bucketing = measure_bucketing(plan_of())
+    named = []
+    for step in range(5):
+        figure = plot_bucketing(bucketing, 0, 5, step)
+        figure.canvas.draw()
+        strip, *matrices = figure.axes
+        named.append([label.get_text() for label in strip.get_yticklabels()])
+        empty = [(axes.images[0].get_array() == 1).all() for axes in matrices]
+        assert empty == [step < LOOK] * 2
+        words = [node.text for node in ElementTree.fromstring(draw_svg(bucketing, 0, 5, step))]
+        assert [name in words for name in named[-1]] == [True] * len(named[-1])
+    rows = ["reading order", "bucket", "sorted order", "chunk", "its window"]
+    assert named == [rows[:1], rows[:1], rows[:3], rows[:4], rows]
+    assert len({draw_svg(bucketing, 0, None, step) for step in range(5)}) == 5
+    for draw in (plot_bucketing, draw_svg):
+        with pytest.raises(ValueError, match=r"step must be in 0\.\.4, got 5"):
+            draw(bucketing, 0, None, 5)
+        with pytest.raises(ValueError, match=r"token must be in 0\.\.23, got 24"):
+            draw(bucketing, 0, 24)
+
+
 def test_the_figure_s_strip_colours_tokens_by_bucket_and_moves_them_to_their_slots():
     bucketing = measure_bucketing(plan_of())
     strip, *_ = picture_of(bucketing)
@@ -310,9 +364,99 @@ def test_more_buckets_than_hues_are_hatched_and_numbered():
     assert {str(b) for b, *_ in bucketing.runs(0)} >= {t.get_text() for t in strip.texts[:5]}
 
 
+WORDS = ["attention", "hashing", "of", "a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "found"),
+    [
+        ("hashing", 50, ("hashing", False)),
+        ("hashing", 30, ("has…", False)),
+        ("hashing", 11, ("h…", True)),
+        ("of", 11, ("of", True)),
+        ("a", 11, ("a", False)),
+        ("hashing", 5, ("", False)),
+    ],
+)
+def test_a_name_without_room_is_shortened_or_stands_upright(name, width, found):
+    assert name_in_cell(name, width, 18, 10) == found
+
+
+@pytest.mark.parametrize("length", [16, 64])
+def test_names_that_are_words_stay_in_every_picture(length):
+    labels = [WORDS[i % 4] for i in range(length)]
+    bucketing = measure_bucketing(plan_of(length=length), labels=labels)
+    drawn = [text.get_text() for text in picture_of(bucketing)[0].texts[: 2 * length]]
+    assert len([name for name in drawn if name.startswith(("att", "has"))]) == length
+    assert len([name for name in drawn if name in ("of", "a")]) == length
+    assert "attention" not in drawn
+    words = list(ElementTree.fromstring(draw_svg(bucketing)).itertext())
+    assert len([word for word in words if word in ("of", "a")]) == length
+    assert len([word for word in words if re.fullmatch("(at|ha)[a-z]*…?", word)]) == length
+
+
+def test_the_page_shortens_names_as_well_and_never_numbers(tmp_path, request):
+    script = (
+        compact_script("bucketing_view.js")
+        + """
+function replay(cases) {
+  const fits = (words, room, size) => words.length * 0.6 * size <= room;
+  return cases.map(([labels, width]) => {
+    const [words, { upright }] = nameIn({ data: { labels }, fits }, 12, width);
+    return [words, !!upright];
+  });
+}"""
+    )
+    labels = [WORDS[0]] * 13
+    cases = [(labels, 90), (labels, 40), (labels, 14), (["a"] * 13, 9), (None, 20), (None, 9)]
+    assert run(script, cases, tmp_path, request) == [
+        ["attention", False],
+        ["atten…", False],
+        ["at…", True],
+        ["a", False],
+        ["12", False],
+        ["", False],
+    ]
+
+
 def long_bucketing(causal):
     length = MOST_PAIRWISE + 300
     return measure_bucketing(plan_of(length=length, n_buckets=6, chunk_length=16, causal=causal))
+
+
+def numbers_of(texts):
+    return [int(text.replace(",", "")) for text in texts if text.replace(",", "").isdigit()]
+
+
+def test_chunks_that_are_too_many_to_be_numbered_are_numbered_at_equal_steps(tmp_path, request):
+    bucketing = measure_bucketing(plan_of(length=4096, n_buckets=64, chunk_length=64))
+    svg = ElementTree.fromstring(draw_svg(bucketing))
+    height = max(float(text.get("y")) for text in svg.iter(f"{SVG}text") if text.text == "chunk")
+    row = [text.text for text in svg.iter(f"{SVG}text") if float(text.get("y")) == height]
+    assert numbers_of(row) == list(range(0, 64, 3))
+    script = (
+        compact_script("bucketing_view.js")
+        + """
+function replay(cases) { return cases.map(least => everyFew(k => k >= least)); }"""
+    )
+    assert run(script, [0, 2, 3, 6, 11, 60, 700], tmp_path, request) == [1, 2, 5, 10, 20, 100, 1000]
+
+
+def test_a_long_picture_says_what_it_adds_and_both_its_axes_write_numbers_alike():
+    figure = plot_bucketing(long_bucketing(causal=True))
+    figure.canvas.draw()
+    [key] = figure.legends
+    box, page = key.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 < box.x1 <= page.x1
+    assert [text.get_text() for text in key.get_texts()] == [
+        "seen by this round (stronger: more pairs)",
+        "of several buckets",
+        "same bucket, lost to the window",
+        "seen by another round",
+        "the window",
+    ]
+    assert key.get_patches()[2].get_alpha() == figure.axes[1].patches[0].get_alpha()
+    assert "1,000" in [label.get_text() for label in figure.axes[2].get_xticklabels()]
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -397,14 +541,41 @@ def test_moving_a_control_moves_the_data_the_sentence_and_what_the_page_gets():
     panel = explore_bucketing()
     before = repr(panel)
     panel.controls["n_buckets"].value = 4
-    panel.controls["n_hashes"].value = 3
-    panel.controls["chunk_length"].value = 16
-    assert panel.data.buckets.shape == (3, 64)
     assert panel.data.buckets.max() == 3
-    assert repr(panel).startswith("64 tokens, 4 buckets, 3 rounds, chunks of 16.")
+    assert repr(panel).startswith("64 tokens, 4 buckets, 4 rounds, chunks of 8.")
     assert repr(panel) != before
-    assert panel._link.data["buckets"] == panel.data.buckets.tolist()
-    assert panel.state["chunk_length"] == 16
+    assert panel._link.data["buckets"] == as_letters(panel.data)
+
+
+def test_rounds_chunk_length_and_window_are_places_of_data_that_stay_as_they_are():
+    panel = explore_bucketing()
+    shipped = panel._link.data
+    panel.place = {"rounds": 3, "chunk_length": 16, "window": "sliding"}
+    assert repr(panel).startswith("64 tokens, 8 buckets, 3 rounds, a sliding window of 16 slots.")
+    assert "chunks of 16: round 0 of 0–2" in panel.figure.axes[0].get_title(loc="left")
+    panel.place = {"chunk_length": 4, "window": None}
+    assert repr(panel).startswith("64 tokens, 8 buckets, 3 rounds, chunks of 4.")
+    assert panel.state["chunk_length"] == 4
+    assert panel._link.data is shipped
+    assert panel.data.buckets.shape == (8, 64)
+
+
+def test_the_first_rounds_and_another_rule_are_what_planning_them_measures():
+    whole, words = plan_of(rounds=4), [f"<{i}>" for i in range(24)]
+    rule = {"chunk_length": 6, "window": "sliding", "within_bucket": False}
+    fewer = plan_chunks(whole.buckets[:, :, :2], **whole.rule() | rule)
+    other = measure_bucketing(whole, labels=words).under(rounds=2, **rule)
+    wanted = measure_bucketing(fewer, labels=words)
+    assert [other.describe(1, i) for i in range(24)] == [wanted.describe(1, i) for i in range(24)]
+    assert other.describe() == wanted.describe()
+    same = measure_bucketing(whole)
+    assert same.under(rounds=4, window="chunks") is same
+    with pytest.raises(ValueError, match=r"rounds must be in 1\.\.4, got 5: so many were hashed"):
+        same.under(rounds=5)
+
+
+def as_letters(bucketing):
+    return [letters(row, bucketing.n_buckets) for row in bucketing.buckets]
 
 
 def test_the_explorer_s_figure_is_the_picture_of_its_data():
@@ -416,13 +587,12 @@ def test_the_explorer_s_figure_is_the_picture_of_its_data():
 def test_new_rotations_hash_anew_and_more_rounds_keep_the_earlier_ones():
     panel = explore_bucketing()
     first = panel.data.buckets
-    panel.controls["n_hashes"].value = 6
-    assert np.array_equal(panel.data.buckets[:4], first)
+    assert np.array_equal(explore_bucketing(n_hashes=11).data.buckets[:8], first)
     panel.controls["new_rotations"].click()
     assert panel.state["rotations"] == 1
-    assert not np.array_equal(panel.data.buckets[:4], first)
+    assert not np.array_equal(panel.data.buckets, first)
     panel.controls["rotations"].value = 0
-    assert np.array_equal(panel.data.buckets[:4], first)
+    assert np.array_equal(panel.data.buckets, first)
 
 
 def test_noise_pulls_tokens_of_one_letter_apart():
@@ -442,10 +612,11 @@ def test_given_vectors_are_hashed_as_they_were_when_given():
     panel = explore_bucketing(vectors, n_buckets=4, labels=[f"w{i}" for i in range(20)])
     before = panel.data.buckets
     vectors.zero_()
-    panel.controls["n_hashes"].value = 3
-    assert np.array_equal(panel.data.buckets, before[:3])
+    panel.controls["noise"].value = 0.5
+    panel.controls["noise"].value = 0.0
+    assert np.array_equal(panel.data.buckets, before)
     panel.controls["head"].value = 1
-    assert not np.array_equal(panel.data.buckets, before[:3])
+    assert not np.array_equal(panel.data.buckets, before)
     assert panel.data.labels[3] == "w3"
     assert "Given vectors: 20 tokens" in panel._link.data["caption"]
 
@@ -468,8 +639,7 @@ def test_the_default_picture_does_not_hang_on_rounding():
 def test_looking_never_touches_the_global_random_numbers():
     before = torch.get_rng_state()
     panel = explore_bucketing()
-    for name, value in {"n_buckets": 16, "n_hashes": 8, "chunk_length": 4, "noise": 1.0}.items():
-        panel.controls[name].value = value
+    panel.state = {"n_buckets": 16, "rounds": 8, "chunk_length": 4, "noise": 1.0}
     panel.controls["new_rotations"].click()
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -517,14 +687,14 @@ def test_controls_may_be_moved_by_several_threads_at_once():
 
     threads = [
         threading.Thread(target=move, args=("n_buckets", [2, 6, 10, 4] * 5)),
-        threading.Thread(target=move, args=("chunk_length", [2, 9, 5, 16] * 5)),
+        threading.Thread(target=move, args=("rotations", [2, 9, 5, 16] * 5)),
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (panel.data.n_buckets, panel.data.chunk_length) == (4, 16)
-    assert panel._link.data["buckets"] == panel.data.buckets.tolist()
+    alone = explore_bucketing(n_buckets=4, rotations=16)
+    assert panel._link.data["buckets"] == as_letters(panel.data) == as_letters(alone.data)
 
 
 @pytest.mark.parametrize(
@@ -631,6 +801,17 @@ def test_a_saved_page_is_whole_and_titled(tmp_path):
     assert text.startswith("<!doctype html>")
     assert "<title>Who sees whom: buckets, chunks and rounds</title>" in text
     assert len(text) < 100_000
+
+
+def test_the_largest_page_stays_below_two_megabytes(tmp_path):
+    ask = {"n_tokens": MOST_TOKENS, "n_buckets": 64, "place": {"rounds": 1}}
+    panel = explore_bucketing(n_hashes=MOST_LETTERS // MOST_TOKENS, **ask)
+    assert panel.save_html(tmp_path / "page.html").stat().st_size < 2e6
+    more = explore_bucketing(n_hashes=MOST_LETTERS // MOST_TOKENS + 1, **ask)
+    assert more.problem == (
+        "a page carries at most 1,400,000 letters of bucket numbers, got 1,409,024: show fewer "
+        "rounds, or a part of the sequence"
+    )
 
 
 def test_a_notebook_stores_one_output_the_page_and_the_sentence(monkeypatch):

@@ -248,6 +248,9 @@ def test_the_figure_draws_lines_of_theory_and_points_with_their_errors(measured)
         "32 buckets",
     ]
     assert [text.get_text() for text in right.get_legend().texts] == ["1 round", "4 rounds"]
+    assert left.get_ylabel() == "probability of sharing a bucket"
+    assert right.get_ylabel() == ""
+    assert right.get_title(loc="left") == "In any of several rounds, 8 buckets"
 
 
 def test_plotly_draws_the_same_for_the_row_asked_for(measured):
@@ -262,8 +265,9 @@ def test_plotly_draws_the_same_for_the_row_asked_for(measured):
 
 def test_a_hash_without_theory_is_drawn_as_points_alone():
     measured = measure_collisions(n_pairs=5, hash=lambda x: (x[..., 0] > 0).long())
-    left, _ = plot_collisions(measured).axes
+    left, right = plot_collisions(measured).axes
     assert len(left.lines) == 3  # the points, and both ends of their errors
+    assert right.get_title(loc="left") == "In 1 round, 2 buckets"
     assert len(plotly_collisions(measured).data) == 1
 
 

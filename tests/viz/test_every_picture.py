@@ -22,6 +22,12 @@ def test_every_public_picture_has_an_example(start, examples):
     assert {name.partition(",")[0] for name in examples} == public
 
 
+def test_the_example_of_a_leak_leaks_by_the_chunk_rule_and_by_that_alone():
+    changed = {window: rule.changed.sum() for window, rule in GALLERY._leak.rules.items()}
+    assert changed["chunks"] > 0
+    assert changed["sliding"] == 0
+
+
 def saved(figure: Figure, form: str) -> bytes:
     written = io.BytesIO()
     metadata = {"Date": None} if form == "svg" else None
@@ -67,3 +73,28 @@ def test_every_explorer_is_written_as_png_and_as_the_same_svg_every_time(name, t
     first = panel.save_svg(tmp_path / "a.svg").read_bytes()
     assert_is_svg(first)
     assert panel.save_svg(tmp_path / "b.svg").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("explore_bucketing", {"token": 9}),
+        ("explore_bucketing", {"step": 1}),
+        ("explore_bucketing", {"round": 1}),
+        ("explore_sparsity", {"order": 1}),
+        ("explore_sparsity", {"row": 9, "column": 3}),
+        ("explore_training", {"snapshot": 0}),
+        ("explore_training", {"token": 3}),
+        ("explore_model", {"token": 3}),
+    ],
+)
+def test_print_and_stored_picture_are_those_of_the_reader_s_place(name, place, tmp_path):
+    panel = EXPLORERS[name]()
+    pictures = []
+    for where in ({}, place):
+        panel.place = where
+        stored = panel._picture().partition("src=")[2]  # without the words, which follow anyway
+        pictures.append((panel.save_svg(tmp_path / "a.svg").read_bytes(), stored))
+    for before, after in zip(*pictures, strict=True):
+        assert before != after
+    panel.close()

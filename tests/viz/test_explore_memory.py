@@ -71,7 +71,7 @@ def test_the_papers_lines_lie_over_what_was_measured():
     lines = [
         list(trace.y)
         for trace in MemoryView().plotly(memory, {}).data
-        if trace.xaxis == "x3" and trace.x[-1] == 2
+        if trace.xaxis == "x4" and trace.x[-1] == 2
     ]
     assert len(lines) == len(KINDS) + 5
     terms = [*memory.paper.width.values(), memory.paper.all_pairs, memory.paper.windows]
@@ -88,16 +88,30 @@ def test_the_papers_lines_lie_over_what_was_measured():
 def test_titles_fit_their_panels_and_no_two_lines_of_one_look_alike():
     panel = explore_memory(CONFIG, show="depths", n_layers=2, length=32)
     figure = MemoryView().plotly(panel.data, {})
+    axes = [f"xaxis{number}" for number in ("", 2, 3, 4)]
     room, letter = 800, 8  # pixels of a page, and of a letter of a title, rather too many
-    for title, axis in zip(figure.layout.annotations, ("xaxis", "xaxis2", "xaxis3"), strict=True):
+    for title, axis in zip(figure.layout.annotations, axes, strict=True):
         left, right = figure.layout[axis].domain
         assert len(title.text) * letter <= (right - left + 0.08) * room, title.text
     looks = [
         (trace.line.color, trace.line.dash, trace.mode)
         for trace in figure.data
-        if trace.xaxis == "x3"
+        if trace.xaxis == "x4"
     ]
     assert len(looks) == len(set(looks)) == len(KINDS) + 5
+
+
+def test_times_are_taken_on_demand_and_said():
+    panel = explore_memory(CONFIG, show="depths", n_layers=2, length=32, repeats=1)
+    assert panel.data.timed
+    assert panel.data.describe_times() in repr(panel)
+    assert "Checkpointing is faster than reversing at" in repr(panel)
+    assert [note.text for note in MemoryView().plotly(panel.data, {}).layout.annotations][3:] == [
+        "Time of one training step",
+        "At once, over Tables 1, 3",
+    ]
+    assert panel.code.endswith("n_hashes=2)")
+    assert "repeats=1" in panel.code
 
 
 def test_a_kind_that_the_table_has_no_row_for_is_shown_over_the_attention_terms():

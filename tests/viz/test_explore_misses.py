@@ -20,6 +20,8 @@ from reformer_viz.figures.still import draw_still
 from reformer_viz.figures.table import rows_of
 from reformer_viz.widgets.misses import MOST_TOKENS
 
+SVG = "{http://www.w3.org/2000/svg}"
+
 TASK = Duplicate(vocab_size=6, length=16)
 CONFIG = ReformerConfig(
     vocab_size=6,
@@ -243,6 +245,14 @@ def test_long_names_take_more_room_and_many_lines_none():
     assert np.array(cells.z).shape == (2, 64)
     long = measure_miss_cost(model_of(), held_out()[0], labels=["a token"] * 16)
     assert np.array(plotly_miss_cost(long).data[2].z).shape == (2, 11)
+
+
+def test_the_title_stands_clear_of_the_painted_text():
+    figure = plotly_miss_cost(measure_miss_cost(bytes_model(), torch.tensor([65] * 50)))
+    svg = ElementTree.fromstring(draw_still(figure))
+    [title] = [t for t in svg.iter(f"{SVG}text") if (t.text or "").startswith("What missed")]
+    painted = min(float(frame.get("y")) for frame in svg.findall(f"{SVG}svg"))
+    assert painted - float(title.get("y")) > 8
 
 
 def test_the_model_may_train_on_and_is_left_as_it_was():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from reformer_core import ReformerConfig, ReformerLM
 from reformer_viz import explore_recall, measure_recall
 from reformer_viz.widgets import recall as recall_module
 
@@ -87,8 +88,41 @@ def test_padding_is_kept_as_it_was_and_left_out_of_everything():
 
 def test_without_vectors_some_are_made_up():
     panel = explore_recall(n_hashes=(1,))
-    assert "512 tokens; heads: 4" in repr(panel)
+    assert repr(panel).startswith("Made-up vectors: 512 tokens; heads: 4")
+    assert "made up" in dict(panel.controls["source"].options)
+    panel.controls["source"].value = "random"
+    assert repr(panel).startswith("Random vectors: ")
     panel.close()
+
+
+def traced(attention=("local", "lsh", "lsh")):
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "n_heads": 2, "n_buckets": 4, "chunk_length": 8, "max_length": 64}
+    config = ReformerConfig(vocab_size=9, n_layers=3, attention=attention, n_hashes=2, **sizes)
+    return ReformerLM(config).eval().trace(torch.arange(24)[None] % 9)
+
+
+def test_a_traced_model_is_looked_at_with_its_own_values_and_rule():
+    trace = traced()
+    panel = explore_recall(trace, n_hashes=(1, 2))
+    for layer in (1, 2):
+        panel.controls["layer"].value = layer
+        used = trace.layers[layer]
+        wanted = measure_recall(
+            used.qk, used.values, n_buckets=4, chunk_length=8, max_hashes=2, seeds=(0,)
+        )
+        assert same(panel.data, wanted)
+        assert repr(panel) == f"Layer {layer}'s vectors: {wanted.describe()}"
+    assert panel.code.startswith("explore_recall(qk, n_hashes=(1, 2)")
+    assert "layer=2" in panel.code
+    panel.close()
+
+
+def test_lists_are_vectors_as_well():
+    qk = vectors()[0]
+    lists, tensor = (explore_recall(x, n_buckets=4, n_hashes=2) for x in (qk.tolist(), qk))
+    assert repr(lists) == repr(tensor)
+    assert lists.data.n_hashes.tolist() == [2]
 
 
 def test_vectors_are_those_of_the_moment_when_it_was_made():
@@ -134,6 +168,11 @@ def test_a_control_does_not_look_at_everybody_again(panel, monkeypatch):
         ({"n_buckets": 7}, "n_buckets must be even and positive, got 7"),
         ({"top_k": 100}, "top_k must be at most 64, got 100"),
         ({"rotations": 1, "chunks_before": 0, "window": "sliding"}, "sliding window of no slots"),
+        ({"source": "x"}, "source must be 'given' or 'random', got 'x'"),
+        ({"qk": [[[1.0, 2.0], [3.0]]]}, "qk must be rows of equal length"),
+        ({"qk": "text"}, "qk must be numbers, got str"),
+        ({"qk": traced(("local", "full"))}, "the model must have an LSH layer"),
+        ({"qk": traced(), "layer": 0}, "layer must be one with LSH attention, 1, 2, got 0"),
     ],
 )
 def test_what_cannot_be_shown_is_a_sentence_in_its_place(arguments, problem):

@@ -103,7 +103,7 @@ def test_the_explorer_shows_the_buckets_of_one_s_own_hash():
     vectors = vectors_of(batch=1)[0]
     panel = explore_bucketing(vectors, hash=signs, chunk_length=4)
     assert panel.data.buckets.tolist() == [signs(vectors[0]).tolist()]
-    assert set(panel.controls) == {"chunk_length", "noise", "head"}
+    assert set(panel.controls) == {"noise", "head"}
     panel.controls["head"].value = 2
     assert panel.data.buckets.tolist() == [signs(vectors[2]).tolist()]
     assert panel._link.data["caption"].endswith("heads: 3. Hashed by signs.")

@@ -354,7 +354,31 @@ def test_the_live_curves_show_the_measured_numbers(memory, by_length):
     for kind, step in memory.steps.items():
         assert live[LABELS[kind], "x"] == (step.kept / 2**20).tolist()
         assert live[LABELS[kind], "x2"] == (step.peak / 2**20).tolist()
-        assert live[LABELS[kind], "x3"] == memory.relative_seconds(kind).tolist()
+        assert live[LABELS[kind], "x4"] == memory.relative_seconds(kind).tolist()
     assert live["gradients of the parameters", "x2"] == (memory.parameters / 2**20).tolist()
-    assert figure.data[-1].customdata[-1].endswith(" times the first kind's")
-    assert {trace.xaxis for trace in plotly_memory(by_length).data} == {"x", "x2"}
+    assert any(str(t.customdata[-1]).endswith(" times the first kind's") for t in figure.data)
+    assert {trace.xaxis for trace in plotly_memory(by_length).data} == {"x", "x2", "x3"}
+
+
+def test_the_live_parts_are_bars_that_end_at_their_sum_as_in_print(memory):
+    bars = [trace for trace in plotly_memory(memory).data if trace.type == "bar"]
+    assert {bar.xaxis for bar in bars} == {"x3"}
+    assert [list(bar.x) for bar in bars] == [[f"{depth}" for depth in memory.depths]] * 5
+    tops = np.cumsum([np.array(bar.y)[-1] * 2**20 for bar in bars])
+    areas = plot_memory(memory).axes[2].collections
+    printed = [area.get_paths()[0].vertices[:, 1].max() * 2**20 for area in areas]
+    np.testing.assert_allclose(tops, printed)
+    assert bars[3].name == "buckets, random states"
+    assert bars[3].customdata[-1] == in_units(memory.chunked.integers[-1])
+
+
+def test_a_line_that_lies_exactly_under_another_one_is_seen(memory):
+    assert memory.reversible.peak.tolist() == memory.chunked.peak.tolist()
+    lines = {line.get_label(): line for line in plot_memory(memory).axes[1].lines}
+    live = {trace.name: trace for trace in plotly_memory(memory).data if trace.xaxis == "x2"}
+    below, above = LABELS["reversible"], LABELS["chunked"]
+    assert lines[below].get_zorder() < lines[above].get_zorder()
+    assert list(live).index(below) < list(live).index(above)
+    assert lines[below].get_linewidth() > 2 * lines[above].get_linewidth()
+    assert live[below].line.width > 2 * live[above].line.width
+    assert live[below].marker.size > live[above].marker.size

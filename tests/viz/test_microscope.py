@@ -2,6 +2,7 @@
 
 import copy
 import random
+import re
 import xml.etree.ElementTree as ElementTree
 from base64 import b64decode
 from dataclasses import replace
@@ -15,6 +16,7 @@ from matplotlib.colors import to_rgb
 
 from reformer_core import ReformerConfig, ReformerLM, lsh_attention
 from reformer_viz import explore_model, plot_microscope, style
+from reformer_viz.figures import svg
 from reformer_viz.figures.microscope_svg import draw_svg
 from reformer_viz.measure.bucketing import ELSEWHERE, FOUND, HIDDEN, LOST, SEEN
 from reformer_viz.measure.microscope import (
@@ -275,6 +277,23 @@ def test_other_rotations_are_those_that_training_draws():
         used = model.trace(tokens[None]).layers[1].plan.buckets[0, 0].numpy()
         assert np.array_equal(looks[step], used)
     assert not np.array_equal(looks[0], looks[1])
+
+
+def test_a_model_runs_no_further_than_it_is_looked_at():
+    model, ran = copy_of(model_of(n_layers=4)), []
+    for number, block in enumerate(model.layers):
+        block.f.register_forward_hook(lambda *_, number=number: ran.append(number))
+    model.layers[2].f.attention.values.weight.data[0, 0] = float("nan")
+    specimen = take_specimen(model, tokens_of(30))
+    assert ran == []
+    first = specimen.look(1, 0)
+    assert ran == [0]
+    assert np.array_equal(first.buckets, specimen.look(1, 0).buckets)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="NaN or infinity in layer 2's"):
+            specimen.look(3)
+        assert ran == [0, 1, 2]
+    assert np.array_equal(first.buckets, specimen.look(1, 0).buckets)
 
 
 def test_great_lengths_need_no_square():
@@ -764,12 +783,12 @@ def test_a_page_is_small_also_at_its_greatest_length(tmp_path):
 # ------------------------------------------------------------------------------------- drawn
 
 
-def test_the_figure_draws_what_was_measured():
-    microscope = measure_microscope(model_of(), tokens_of(64))
-    round, token = 1, 50
+@pytest.mark.parametrize("token", [None, 50])
+def test_the_figure_draws_what_was_measured_and_others_than_the_chosen_token_s_faintly(token):
+    microscope, round = measure_microscope(model_of(), tokens_of(64)), 1
     figure = plot_microscope(microscope, round, token)
     axes = {a.get_title(loc="left"): a for a in figure.axes}
-    near = np.asarray(axes["64 slots of sorted order"].images[0].get_array())
+    near = np.asarray(axes["64 slots of sorted order; colours: buckets"].images[0].get_array())
     order = microscope.order[round]
     kinds = microscope.kinds_among(round, order)
     colours = style.bucket_colours(microscope.n_buckets)
@@ -777,10 +796,39 @@ def test_the_figure_draws_what_was_measured():
     seen = np.argwhere(kinds == SEEN)
     assert len(seen) > 20
     for query, key in seen:
-        assert near[query, key] == pytest.approx(wanted[query])
+        shown = 1.0 if token in (None, order[query]) else 0.3
+        assert near[query, key] == pytest.approx(1 - shown * (1 - wanted[query]))
     assert (near[kinds == HIDDEN] == 1).all()
-    whole = axes["All pairs, in reading order"].images[0].get_array()
+    all_pairs = "All pairs, in reading order; blue: seen by this round"
+    whole = axes[all_pairs].images[0].get_array()
     assert ((whole < 1).any(-1) == (microscope.seen_binned(64) > 0)).all()
+
+
+def test_the_chosen_token_s_row_of_all_pairs_is_drawn_by_kind_with_its_weights():
+    microscope, round, token = measure_microscope(model_of(), tokens_of(64)), 1, 50
+    [_, _, axes, _] = plot_microscope(microscope, round, token).axes
+    kinds = microscope.kinds(round, token)
+    drawn = [[bar.get_x() for bar in bars] for bars in axes.containers]
+    wanted = [(ELSEWHERE, FOUND), (LOST, FOUND), (SEEN,)]
+    assert drawn[:3] == [np.flatnonzero(np.isin(kinds, of)).tolist() for of in wanted]
+    keys, shares = microscope.weights.of(token)
+    assert [bar.get_x() + bar.get_width() / 2 - 0.5 for bar in axes.containers[3]] == (
+        pytest.approx(keys.tolist())
+    )
+    heights = np.array([bar.get_height() for bar in axes.containers[3]])
+    assert heights / heights.sum() == pytest.approx(shares / shares.sum(), rel=1e-4)
+
+
+def test_the_still_picture_shows_the_chosen_token_s_row_with_its_weights():
+    microscope, round, token = measure_microscope(model_of(), tokens_of(64)), 1, 50
+    kinds, without = microscope.kinds(round, token), draw_svg(microscope, round)
+    picture = draw_svg(microscope, round, token)
+    row = svg.runs((kinds == SEEN)[None])
+    assert f'<path d="{row}" fill="{style.PALETTE[0]}"/>' in picture
+    assert (picture.count('opacity=".3"'), without.count('opacity=".3"')) == (3, 1)
+    [of_all, of_near] = re.findall(rf'<path d="([^"]*)" fill="{style.INK}"/>', picture)
+    weighed = microscope.weights.of(token)[1] > 0
+    assert of_all.count("M") == of_near.count("M") == weighed.sum()
 
 
 def test_bins_count_every_pair_once():
@@ -825,6 +873,23 @@ def test_tokens_without_a_name_are_drawn_without_one():
     assert microscope.labels == ("", "", "")
     plot_microscope(microscope, 0, 1).draw_without_rendering()
     ElementTree.fromstring(draw_svg(microscope, 0, 1))
+
+
+def test_long_names_are_fewer_and_large_enough_to_read_in_print_and_in_the_still_picture():
+    words = ["the", "attention", "hashing", "looks", "at", "neighbourhoods", "of", "transformers"]
+    model = model_of(vocab_size=8)
+    microscope = measure_microscope(model, torch.arange(60) % 8, decode=lambda n: words[n[0]])
+    row = plot_microscope(microscope, 0, 30).axes[0].texts
+    picture = ElementTree.fromstring(draw_svg(microscope, 0, 30))
+    sizes = [
+        float(e.get("font-size")) for e in picture.iter() if e.get("font-family") == "monospace"
+    ]
+    assert 10 < len(row) < 30
+    assert len(sizes) == 2 * len(row)
+    assert {"the", "neighbo…"} <= {text.get_text() for text in row}
+    assert min(text.get_fontsize() for text in row) > 5
+    assert min(sizes) > 6
+    assert len(plot_microscope(measure_microscope(model_of(), "ab" * 32)).axes[0].texts) == 64
 
 
 def test_characters_without_a_picture_are_boxes_in_print():

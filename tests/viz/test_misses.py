@@ -192,13 +192,24 @@ def test_a_sentence_says_what_misses_cost(cost):
     said = cost.describe(1)
     assert said.startswith(
         f"16 tokens. Full attention needs {cost.loss_in_full.mean():.2f} bits a token; hashing "
-        f"with 1 round and the same weights costs {cost.cost[0].mean():+.2f}. {much.sum()} "
+        f"with 1 round and the same weights costs {cost.cost[0].mean():+.2f} bits. "
+        f"{much.sum()} prediction{'s' if much.sum() != 1 else ''} missed at least half of full "
     )
-    assert f"weight: {cost.cost[0][much].mean():+.2f} each" in said
-    assert f"token is {worst + 1}, “{cost.labels[worst + 1]}”: {cost.cost[0, worst]:+.2f}." in said
+    assert f"weight: {cost.cost[0][much].mean():+.2f} bits each; {(~much).sum()} missed" in said
+    assert f"missed less: {cost.cost[0][~much].mean():+.2f} bits each." in said
+    dearest = f"token is {worst + 1}, “{cost.labels[worst + 1]}”: {cost.cost[0, worst]:+.2f} bits."
+    assert dearest in said
     assert "with 2 rounds" in cost.describe()
     assert cost.describe_token(0).endswith("the first, which nothing predicts.")
     assert f"{cost.cost[2, 6]:+.2f} bits" in cost.describe_token(7, 3)
+
+
+def test_white_space_is_named_by_a_sign_in_a_sentence(cost):
+    labels = ("a", " ", "\n", *cost.labels[3:])
+    blank = replace(cost, labels=labels)
+    assert blank.describe_token(1).startswith("Token 1, “␣”: ")
+    assert blank.describe_token(2).startswith("Token 2, “↵”: ")
+    assert "“␣”" in replace(cost, labels=(" ",) * len(cost.labels)).describe(1)
 
 
 def test_a_model_that_trains_on_does_not_change_the_copy_that_is_measured():
@@ -289,9 +300,9 @@ def test_a_model_that_does_not_hash_is_refused(attention):
 @pytest.mark.parametrize(
     ("tokens", "options", "message"),
     [
-        (torch.zeros(2, 8, dtype=torch.int64), {}, r"one sequence of at least 2 tokens, got \(2, "),
-        (torch.zeros(1, dtype=torch.int64), {}, r"at least 2 tokens, got \(1, 1\)"),
-        (torch.zeros(0, dtype=torch.int64), {}, r"at least 2 tokens, got \(1, 0\)"),
+        (torch.zeros(2, 8, dtype=torch.int64), {}, r"tokens must be one sequence, got .*\(2, "),
+        (torch.zeros(1, dtype=torch.int64), {}, "at least 2 tokens, got 1"),
+        (torch.zeros(0, dtype=torch.int64), {}, "at least 2 tokens, got 0"),
         (TOKENS, {"labels": "abc"}, "labels must name every token, got 3 for 16"),
         (TOKENS, {"max_hashes": 0}, "max_hashes must be at least 1, got 0"),
         (TOKENS + 9, {}, "token ids must be 0 to vocab_size - 1 = 5"),

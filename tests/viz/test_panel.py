@@ -192,7 +192,8 @@ def test_the_chart_follows_the_page_s_theme():
     assert len(sent) == 2
 
 
-def test_moving_the_place_redraws_a_chart():
+def test_moving_the_place_redraws_a_chart(monkeypatch):
+    monkeypatch.setattr(CurveView, "place", {"mark": None}, raising=False)
     panel = explore_curve()
     panel.place = {"mark": 3}
     assert panel.place == {"mark": 3}
@@ -250,7 +251,9 @@ def test_the_code_leads_back_to_the_state():
     panel.controls["noise"].value = 0.35
     panel.controls["new_rotations"].click()
     panel.place = {"round": 2, "token": 3}
-    assert panel.code.startswith("explore_bucketing(n_tokens=20, within_bucket=False, n_buckets=4")
+    assert panel.code.startswith(
+        "explore_bucketing(n_tokens=20, within_bucket=False, chunk_length=4"
+    )
     again = eval(panel.code, {"explore_bucketing": explore_bucketing})
     assert state_of_data(again) == state_of_data(panel)
     assert np.array_equal(again.data.buckets, panel.data.buckets)
@@ -323,3 +326,35 @@ def test_every_state_is_measured_while_nobody_waits():
     for points, scale in itertools.product((3, 4), (1.0, 2.0)):
         panel.controls["points"].value, panel.controls["scale"].value = points, scale
         assert panel.data.tolist() == (scale * np.arange(points) ** 2).tolist()
+
+
+# --------------------------------------------------------------------------------------- a place
+
+
+def test_a_place_that_is_none_is_refused_and_moves_nothing():
+    panel = explore_bucketing(n_tokens=16)
+    said, state = repr(panel), panel.state
+    for wrong, problem in (({"rund": 1}, "got rund"), ({"round": "a"}, "whole number, got 'a'")):
+        with pytest.raises(ValueError, match=problem):
+            panel.place = wrong
+        with pytest.raises(ValueError, match="got"):
+            panel.state = {"n_buckets": 4, **wrong}
+        assert (repr(panel), panel.state) == (said, state)
+    panel.close()
+
+
+def test_a_place_may_be_a_number_of_numpy_s():
+    panel = explore_bucketing(n_tokens=16, place={"token": np.int64(3)})
+    panel.place = {"round": np.argmax([0, 1])}
+    assert type(panel.place["token"]) is type(panel.place["round"]) is int
+    assert "Round 1: token 3" in repr(panel)
+    panel.close()
+
+
+def test_a_panel_that_was_made_with_a_wrong_place_shows_the_next_one():
+    panel = explore_bucketing(n_tokens=16, place={"round": "a"})
+    assert panel.problem == "a place's round must be a whole number, got 'a'"
+    panel.place = {"round": 1}
+    assert panel.problem is None
+    assert "Round 1" in repr(panel)
+    panel.close()

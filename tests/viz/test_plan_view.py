@@ -24,7 +24,8 @@ N_PLANS, N_DESCRIBED, MOST_CELLS = 1000, 120, 6
 # Runs in Node and in a page alike: replays what it is given, and returns what it found.
 REPLAY = """
 function replay(cases) {
-  return cases.map(data => {
+  return cases.map(shipped => {
+    const data = opened(shipped);
     const plans = data.buckets.map(buckets => planRound(buckets, data));
     const numbers = plans.map(p => [p.order, p.slot, p.first, p.last].map(xs => [...xs]));
     if (!data.described) return { numbers };
@@ -42,6 +43,9 @@ function replay(cases) {
   });
 }
 """
+
+
+SCRIPT = "\n".join([compact_script("letters.js"), compact_script("plan_cells.js"), REPLAY])
 
 
 def random_rule(dice):
@@ -88,8 +92,7 @@ def replayed(bucketings, tmp_path_factory, request):
         view.ship(b) | {"described": i < N_DESCRIBED, "cells": min(MOST_CELLS, b.length)}
         for i, b in enumerate(bucketings)
     ]
-    script = compact_script("plan_cells.js") + REPLAY
-    return run(script, cases, tmp_path_factory.mktemp("node"), request)
+    return run(SCRIPT, cases, tmp_path_factory.mktemp("node"), request)
 
 
 def run(script, cases, folder, request):
@@ -168,6 +171,39 @@ def test_the_script_says_the_same_words(bucketings, replayed):
                 assert of_tokens[token] == bucketing.describe(round, token)
 
 
+def test_the_page_answers_for_rounds_chunk_length_and_window_as_python_does(
+    bucketings, tmp_path, request
+):
+    dice, view = random.Random(1), BucketingView(lambda: "")
+    asked = [(bucketing, random_place(dice, bucketing)) for bucketing in bucketings[:200]]
+    script = (
+        compact_script("bucketing_view.js")
+        + """
+function replay(cases) {
+  return cases.map(([shipped, asked]) => {
+    const data = opened(shipped), place = settle(data, asked), rule = ruleOf(data, place);
+    const plans = rule.buckets.map(buckets => planRound(buckets, rule));
+    return describe(plans, rule, place.round, place.token);
+  });
+}"""
+    )
+    cases = [(view.ship(bucketing), place) for bucketing, place in asked]
+    assert run(script, cases, tmp_path, request) == [view.describe(*each) for each in asked]
+
+
+def random_place(dice, bucketing):
+    """Stand somewhere, now and then beyond what there is, under another rule or its own."""
+    beyond = bucketing.length + 3
+    return {
+        "round": dice.randint(0, 5),
+        "token": dice.choice([None, dice.randint(0, beyond)]),
+        "rounds": dice.choice([None, dice.randint(0, 5)]),
+        "chunk_length": dice.choice([None, dice.randint(0, beyond)]),
+        "window": dice.choice([None, "chunks", "sliding"]),
+        "within_bucket": dice.choice([None, True, False]),
+    }
+
+
 @pytest.mark.browser
 def test_both_ways_of_running_the_script_agree(chromium, bucketings, replayed):
     view = BucketingView(lambda: "")
@@ -175,8 +211,7 @@ def test_both_ways_of_running_the_script_agree(chromium, bucketings, replayed):
         view.ship(b) | {"described": True, "cells": min(MOST_CELLS, b.length)}
         for b in bucketings[:20]
     ]
-    script = compact_script("plan_cells.js") + REPLAY
-    assert run_in_browser(script, cases, chromium) == replayed[:20]
+    assert run_in_browser(SCRIPT, cases, chromium) == replayed[:20]
 
 
 def test_the_script_knows_the_same_limits():
@@ -228,7 +263,8 @@ def test_scripts_that_are_stored_together_have_no_name_twice(name, tmp_path, req
 
 
 def test_a_script_is_stored_after_what_it_imports_and_nothing_is_stored_twice():
-    wanted = ["page.js", "plan.js", "plan_view.js", "plan_cells.js", "bucketing_view.js"]
+    wanted = ["letters.js", "page.js", "plan.js", "plan_view.js", "plan_cells.js"]
+    wanted += ["plan_rule.js", "bucketing_view.js"]
     assert scripts_of("bucketing_view.js") == wanted
     script = compact_script("bucketing_view.js")
     assert script.count("function openPage(") == script.count("function planRound(") == 1

@@ -75,9 +75,7 @@ def test_a_file_keeps_everything_and_says_what_it_is(quality, tmp_path):
     assert (again.ways, again.machine) == (("lsh", "full"), quality.machine)
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps({"schema": 1}))
-    with pytest.raises(
-        ValueError, match="must have schema 'reformer_viz quality 1', got 1: measure"
-    ):
+    with pytest.raises(ValueError, match="must have schema 'reformer_viz quality 1', got 1: run"):
         read_quality(wrong)
     for text in ("[]", "{"):
         wrong.write_text(text)

@@ -1,6 +1,7 @@
 """Recall, measured and drawn: every number against loops over pairs, and curves against theory."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -366,6 +367,7 @@ def test_the_sentence_is_made_from_the_numbers(recall):
         f"{recall.top_mass.mean():.0%} of full attention's weight. With 4 buckets, chunks of 8, "
         f"1 round puts {recall.same_bucket[0, ..., 0].mean():.0%} of the top keys"
     )
+    assert "A query's 1 top key holds " in replace(recall, top_k=1).describe()
     assert f"4 rounds put {recall.same_bucket[0, ..., -1].mean():.0%} of the top keys" in said
     assert f"{recall.found[0, ..., -1].mean():.0%} into its window too" in said
     assert f"show {recall.mass_found[0, ..., -1].mean():.0%} of the weight" in said
@@ -438,7 +440,9 @@ def test_plotly_shows_the_same_numbers_and_words_on_hover(recall):
 
 def test_plotly_names_rows_and_repeats_no_entry_of_its_legend(recall):
     figure = plotly_recall(recall, recall)
-    assert figure.layout.annotations[3].text.startswith("<b>random vectors</b>: top 5 keys")
+    assert figure.layout.annotations[3].text == (
+        "<b>random vectors</b>: top<br>5 keys of full attention"
+    )
     shown = [trace.name for trace in figure.data if trace.showlegend is not False]
     assert shown[:2] == [recall.name(0), recall.name(1)]
     assert len(shown) == len(set(shown)) == 7

@@ -139,6 +139,17 @@ def test_both_pictures_show_the_errors(measured):
     assert axes.get_yscale() == "log"
 
 
+def test_no_line_strikes_through_what_one_rounding_is_called(measured):
+    figure = plot_reconstruction(measured)
+    figure.draw_without_rendering()
+    [axes] = figure.axes
+    names = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert list(names) == ["one rounding,\n6.0e-08", "one rounding,\n3.9e-03"]
+    for box in names.values():
+        assert box.x0 > axes.bbox.x1
+        assert box.x1 <= figure.bbox.x1
+
+
 def test_a_precision_that_was_not_measured_is_not_drawn(measured):
     only = replace(measured, errors={"float32": measured.errors["float32"]})
     labels = [line.get_label() for line in plot_reconstruction(only).axes[0].lines]

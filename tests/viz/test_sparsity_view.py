@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgb
 
 from reformer_core import ReformerConfig, ReformerLM, plan_chunks
 from reformer_viz import explore_sparsity, measure_sparsity, plot_sparsity, style
@@ -112,6 +113,86 @@ def test_the_page_says_the_sentences_that_python_says(looked_at, replayed):
         for place, here in zip(places, found, strict=True):
             assert here["all"] == view.describe(data, place | {"row": None})
             assert here["cell"] == view.describe(data, place)
+
+
+def test_the_table_lists_every_pair_by_the_round_that_sees_it_first(looked_at, tmp_path, request):
+    view = SparsityView(lambda: "")
+    cases = [
+        {"data": view.ship(data), "place": place} for data, places in looked_at for place in places
+    ]
+    script = (
+        compact_script("sparsity_view.js")
+        + """
+function replay(cases) {
+  return cases.map(({ data, place }) => {
+    const { window, chunk_length, rounds, order, row } = place;
+    const rule = ruleOf(data, window, chunk_length);
+    const plans = data.buckets.map(buckets => planRound(buckets, rule));
+    const counts = countFirstSeen(plans, data, order, rounds);
+    return cellRowsOf({ data, plans, counts, rounds, order, row });
+  });
+}"""
+    )
+    tables = iter(run(script, cases, tmp_path, request))
+    for data, places in looked_at:
+        for place in places:
+            head, *rows = next(tables)
+            counts = data.cells(place["window"], place["chunk_length"], place["order"])
+            assert len(rows) == data.grid.n_cells
+            assert len(head) == len(rows[0])
+            exact = data.grid.per_cell == 1
+            for round in range(place["rounds"]):
+                listed = [row[1 + round].split(", " if exact else "; ") for row in rows]
+                cells = [[cell for cell in of_row if cell] for of_row in listed]
+                assert [len(of_row) for of_row in cells] == (counts[round] > 0).sum(1).tolist()
+                if exact and place["order"] == READING:
+                    seen = [np.flatnonzero(of_row).tolist() for of_row in counts[round]]
+                    assert [[int(key) for key in of_row] for of_row in cells] == seen
+                elif not exact:
+                    pairs = [sum(int(cell.split(": ")[1]) for cell in of_row) for of_row in cells]
+                    assert pairs == counts[round].sum(1).tolist()
+
+
+def test_the_table_names_the_keys_that_full_attention_likes_best(tmp_path, request):
+    panel = explore_sparsity()
+    script = (
+        compact_script("sparsity_view.js")
+        + """
+function replay(cases) {
+  return cases.map(([data, query]) => heaviestOf(data, query, num));
+}"""
+    )
+    found = run(script, [[panel._link.data, query] for query in range(1, 64)], tmp_path, request)
+    weights = panel.data.under("chunks", 8).mass.weights
+    for query, words in enumerate(found, start=1):
+        key, share = words.split("; ")[0].split(": ")
+        top, weight = panel._link.data["top"], np.nan_to_num(weights[query])[int(key)]
+        assert weight > 0.9 * min(np.nanmax(weights[query]), top)
+        said = float(share.removeprefix("at least ").removesuffix(" %")) / 100
+        assert said == pytest.approx(min(weight, top), rel=0.1)
+
+
+@pytest.mark.parametrize("n_hashes", [4, 12])
+def test_more_rounds_than_hues_are_told_apart_by_stripes_and_numbers_too(n_hashes):
+    panel = explore_sparsity(n_hashes=n_hashes)
+    sparsity = panel.data.under("chunks", 8)
+    many = n_hashes > len(style.PALETTE)
+    assert panel._link.data["hatched"] == many
+    picture = panel.figure
+    hatched = [patch.get_hatch() is not None for patch in picture.legends[0].get_patches()]
+    assert hatched == [many and bool(round % 2) for round in range(n_hashes)] + [False]
+    stripes = sum(len(of.get_paths()) for of in picture.axes[0].collections)
+    odd = sparsity.pairs_first_seen[1:n_hashes:2].sum()
+    assert stripes == (odd if many else 0)
+    svg = ElementTree.fromstring(panel._view.draw_svg(panel.data, panel.place))
+    edges = [
+        float(box.get("x")) + float(box.get("width"))
+        for box in svg.iter("{http://www.w3.org/2000/svg}rect")
+        if box.get("x")
+    ]
+    assert max(edges) <= 800
+    moved = [p for p in svg.iter("{http://www.w3.org/2000/svg}path") if p.get("transform")]
+    assert sum(p.get("d").count("v.3") for p in moved) > 0 if many else not moved
 
 
 def test_the_places_are_of_every_sort(looked_at):
@@ -253,7 +334,7 @@ def test_moving_a_control_or_the_place_moves_the_sentence_and_what_the_page_gets
 def test_a_place_beyond_the_data_is_brought_back():
     panel = explore_sparsity()
     words = repr(panel)
-    panel.place = {"rounds": 99, "chunk_length": 1000, "window": "none", "order": 50}
+    panel.place = {"rounds": 99, "chunk_length": 1000, "order": 50}
     assert repr(panel).startswith("64 tokens, 8 buckets, 8 rounds, chunks of 8.")
     panel.place = {"rounds": 4, "row": 999, "column": -5}
     assert repr(panel).startswith("Query ")
@@ -267,6 +348,22 @@ def test_the_explorer_s_figure_is_the_picture_of_its_place():
     shown = panel.data.under("sliding", 8)
     expected = plot_sparsity(shown, 3).axes[0].images[0].get_array()
     assert np.array_equal(panel.figure.axes[0].images[0].get_array(), expected)
+
+
+def test_the_explorer_s_figure_is_in_the_order_that_was_chosen_and_marks_the_pair():
+    panel = explore_sparsity(place={"order": 1, "row": 9, "column": 3})
+    seen, weights, *_ = panel.figure.axes
+    cells = panel.data.cells("chunks", 8, 1)[:4]
+    filled = (seen.images[0].get_array() != to_rgb(style.SHADE)).any(-1)
+    assert np.array_equal(filled, cells.sum(0) > 0)
+    assert seen.get_ylabel() == "slot of the query, as round 1 sorts"
+    row, column = seen.patches
+    assert (row.get_y(), column.get_x()) == (8.5, 2.5)
+    assert not weights.patches  # which are in reading order
+    panel.place = {"order": -1}
+    assert [len(axes.patches) for axes in panel.figure.axes[:2]] == [2, 2]
+    panel.place = {"row": None, "column": None}
+    assert [len(axes.patches) for axes in panel.figure.axes[:2]] == [0, 0]
 
 
 def test_weights_are_shipped_as_digits_with_blanks_where_nobody_may_look():

@@ -294,15 +294,31 @@ def test_the_live_film_stacks_the_same_parts_and_says_where_every_operation_is(f
         np.testing.assert_allclose(tops[2], film.live[shown])
         np.testing.assert_allclose(tops[1] - tops[0], film.integers[shown], atol=1e-6)
         assert list(traces[3].y * 2**20) == [film.kept, film.peak]
-        assert list(traces[3].text) == [
+        assert list(traces[3].customdata) == [
             f"kept {in_units(film.kept)}",
             f"peak {in_units(film.peak)}",
         ]
+        assert list(traces[3].text) == ["", f"peak {in_units(film.peak)}"]
         assert film.peak_at in shown
         at = list(shown).index(film.peak_at)
         place = film.places[film.place[film.peak_at]]
         assert traces[2].customdata[at].startswith(f"backward, {place}<br>")
         assert traces[2].customdata[at].endswith(f": {in_units(film.peak)}")
+
+
+def test_the_live_film_names_both_passes_and_what_waits_between_them_and_shades_layers(films):
+    figure = plotly_step_film(films)
+    for film, number in zip(films.films, ("", 2, 3, 4), strict=True):
+        notes = {n.text: n for n in figure.layout.annotations if n.xref == f"x{number}"}
+        kept = notes[f"forward, keeps<br>{in_units(film.kept)}"]
+        assert (kept.x, kept.xanchor) == (film.n_forward, "right")
+        assert (notes["backward"].x, notes["backward"].xanchor) == (film.n_forward, "left")
+        for note in notes.values():  # above the highest point
+            assert note.y * figure.layout.yaxis.range[1] > film.peak / 2**20
+        shapes = [shape for shape in figure.layout.shapes if shape.xref == f"x{number}"]
+        bands = [(s.x0, s.x1) for s in shapes if s.type == "rect"]
+        assert bands == [tuple(span) for layer, *span in layer_spans(film) if layer % 2]
+        assert [s.x0 for s in shapes if s.type == "line"] == [film.n_forward]
 
 
 def test_a_thinned_film_keeps_its_turn_its_ends_and_the_extremes_of_every_stretch(films):

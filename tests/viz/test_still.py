@@ -199,6 +199,23 @@ def test_points_have_their_own_colours_and_sizes():
     assert (widths["#010101"], widths[RED]) == ("4", "10")
 
 
+def test_bars_of_error_have_their_points_colour_unless_they_name_one():
+    look, error = {"mode": "markers", "marker": {"color": RED}}, {"array": [1.0, 1.0]}
+    figure = go.Figure([line([1, 2], [1.0, 2]), go.Scatter(y=[3.0, 4], error_y=error, **look)])
+    assert any("V" in d for d in paths(drawn(figure), stroke=RED, fill="none"))
+    figure.data[1].error_y.color = "#123456"
+    assert paths(drawn(figure), stroke="#123456")
+
+
+def test_texts_have_their_own_colours_and_sizes():
+    font = {"color": ["#010101", RED], "size": [9, 14]}
+    figure = go.Figure(go.Scatter(y=[3, 4], mode="text", text=["one", "two"], textfont=font))
+    written = {t.text: t for t in drawn(figure).iter(f"{SVG}text")}
+    looks = {name: written[name].get("fill") for name in ("one", "two")}
+    assert looks == {"one": "#010101", "two": RED}
+    assert [written[name].get("font-size") for name in ("one", "two")] == ["9", "14"]
+
+
 def test_matching_axes_have_one_range():
     figure = make_subplots(1, 2, shared_yaxes=True)
     figure.add_trace(line([0, 1], [0.0, 1]), 1, 1)

@@ -441,10 +441,48 @@ def test_the_strips_show_every_token_in_the_colour_of_its_bucket(training, place
     assert title in [axes.get_title(loc="left") for axes in figure.axes]
 
 
+def test_a_snapshot_a_token_and_what_it_seeks_are_framed(training):
+    recording = training.recording
+    layer, head, token = (int(at[0]) for at in np.nonzero(recording.sought[-1] != NOBODY))
+    figure = plot_training(training, layer, head, 1, snapshot=1, token=token)
+    strips = [axes for axes in figure.axes if axes.images]
+    orders = np.arange(len(recording.tokens)), recording.last_order(layer, head, 1)
+    for axes, order in zip(strips, orders, strict=True):
+        row, own, sought = axes.patches
+        assert (row.get_y(), row.get_height()) == (0.5, 1)
+        assert order[int(own.get_x() + 0.5)] == token
+        assert order[int(sought.get_x() + 0.5)] == recording.sought[-1, layer, head, token]
+        assert (own.get_linestyle(), sought.get_linestyle()) == ("-", "--")
+    curves = [axes for axes in figure.axes if not axes.images]
+    assert {axes.lines[-1].get_xdata()[0] for axes in curves} == {recording.steps[1]}
+    assert not [axes.patches[:] for axes in plot_training(training).axes if axes.patches]
+
+
 def test_a_run_without_a_probe_is_drawn_by_its_curves_alone(trained):
     training = measure_training(trained[0])
     assert len(plot_training(training).axes) == 3
     assert len(plotly_training(training).data) == 4
+
+
+@pytest.mark.parametrize(
+    ("lengths", "ticks"),
+    [
+        ([0.33, 0.45], [0.2, 0.5]),
+        ([1.0, 1.0], [1, 2]),
+        ([0.03, 4.0], [0.01, 0.1, 1, 10]),
+        ([0.5, np.nan, 0.0, 3.0], [0.5, 1, 2, 5]),
+        ([np.nan, np.nan], [1, 2]),
+    ],
+)
+def test_the_gradient_s_scale_has_ticks_below_and_above_every_length(training, lengths, ticks):
+    lengths = np.resize(np.array(lengths), len(training.steps))
+    training = dataclasses.replace(training, gradient_norm=lengths)
+    axes = plot_training(training).axes[2]
+    assert axes.get_yticks() == pytest.approx(ticks)
+    assert axes.get_ylim() == pytest.approx((ticks[0], ticks[-1]))
+    live = plotly_training(training).layout.yaxis3
+    assert list(live.tickvals) == pytest.approx(ticks)
+    assert 10 ** np.array(live.range) == pytest.approx([ticks[0], ticks[-1]])
 
 
 def test_bits_per_byte_are_no_percentages(training):
@@ -467,6 +505,19 @@ def test_plotly_has_the_same_curves_with_their_names(training):
         assert np.array_equal(drawn[name], organisation.sought_seen[:, place], equal_nan=True)
         masses = [np.array(t.y) for t in figure.data if t.name == f"layer {layer}"]
         assert masses[0] == pytest.approx(recording.mass_found[:, place].mean(-1))
+    listed = {trace.name: trace.line for trace in figure.data if trace.showlegend is not False}
+    assert list(listed) == [
+        "training",
+        "held out",
+        "layer 0",
+        "layer 2",
+        "pairs seen by some round",
+        "pairs in one bucket, by round",
+    ]
+    assert figure.layout.showlegend is not False
+    assert [line.dash for line in listed.values()] == [None] * 4 + ["solid", "dot"]
+    of_layer = [trace.name for trace in figure.data if trace.legendgroup == "layer 2"]
+    assert len(of_layer) == 4
     units = [axis.title.text for axis in figure.select_yaxes()]
     assert len(units) == 6
     assert all(units)

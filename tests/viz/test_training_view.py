@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from reformer_core import plan_chunks
 from reformer_viz import explore_training, measure_training, watch_training
 from reformer_viz.figures.training_svg import draw_svg
 from reformer_viz.measure.recording import NOBODY
@@ -19,6 +20,7 @@ from reformer_viz.measure.training import (
 from reformer_viz.widgets import training as widgets
 from reformer_viz.widgets.panel import compact_script
 from reformer_viz.widgets.training import TrainingView, _film
+from tests.benchmarks.explorers import EXPLORERS
 from tests.viz.test_plan_view import run
 from tests.viz.test_training import (
     HOW,
@@ -192,12 +194,37 @@ def test_a_recording_too_large_for_a_page_is_a_sentence(monkeypatch, finished):
         _ = panel.figure
 
 
-def test_the_largest_page_stays_below_two_megabytes():
-    buckets = np.zeros((23, 4, 4, 4, 1000), int)
-    assert 0.95 < buckets.size / widgets.MOST_LETTERS < 1
-    film = _film(made_up(np.zeros((23, 4, 4, 1000), int), buckets))
-    stored = json.dumps(film) + compact_script("training_view.js")
-    assert len(stored) < 1_900_000
+def test_the_table_of_tokens_holds_the_film_and_the_pairs(finished, tmp_path, request):
+    recording = finished.data.recording
+    script = (
+        compact_script("training_view.js")
+        + """
+function replay([film]) {
+  const data = { film }, whole = filmOf(data, 0, 1), place = { round: 1, token: null }, at = 1;
+  const kinds = kindsOf(whole.plans[at], { ...film, buckets: whole.frames[at] }, 1);
+  return tokenRowsOf({ data, film: whole, place, at, kinds });
+}"""
+    )
+    film = json.loads(json.dumps(_film(recording)))
+    head, *rows = run(script, [film], tmp_path, request)
+    assert head[7:] == [f"bucket after step {step}" for step in recording.steps.tolist()]
+    assert [row[7:] for row in rows] == recording.buckets[:, 0, 1, 1].T.tolist()
+    visible = plan_chunks(
+        torch.from_numpy(recording.buckets[None, None, 1, 0, 1]), **recording.rule
+    ).visible()[0, 0]
+    listed = [[int(key) for key in row[4].split(", ") if key] for row in rows]
+    assert listed == [keys.nonzero()[:, 0].tolist() for keys in visible[1]]
+    others = [[int(key) for key in row[5].split(", ") if key] for row in rows]
+    more = visible.any(0) & ~visible[1]
+    assert others == [keys.nonzero()[:, 0].tolist() for keys in more]
+
+
+def test_the_largest_page_stays_below_two_megabytes(tmp_path):
+    most = EXPLORERS["training"].most
+    panel = EXPLORERS["training"].make(most)
+    assert panel.data.recording.buckets.size > 0.99 * widgets.MOST_LETTERS
+    assert panel.save_html(tmp_path / "page.html").stat().st_size < 2e6
+    assert "at most 1,400,000 letters" in EXPLORERS["training"].make(most + 1).problem
 
 
 def test_long_curves_are_thinned_and_keep_their_last_point():
@@ -206,7 +233,7 @@ def test_long_curves_are_thinned_and_keep_their_last_point():
     line = shipped["curves"][0]["lines"][0]
     assert line["x"] == list(range(2, 1002, 3))
     assert len(line["y"]) == len(line["x"])
-    assert "every 3th step" in shipped["caption"]
+    assert "Curves show one of every 3 steps." in shipped["caption"]
     assert shipped["steps"] == 1001
 
 
@@ -220,6 +247,12 @@ def test_the_still_picture_is_valid_and_always_the_same(finished):
     cells = [path for path in root.iter("{http://www.w3.org/2000/svg}path") if path.get("fill")]
     last = finished.data.recording.buckets[:, 1, 1, 1]
     assert len(cells) == len(np.unique(last))
+    for place in ({"snapshot": 0}, {"token": 3}, {"in_reading_order": True}):
+        assert draw_svg(finished.data, 1, 1, 1, **place) != svg
+    at_first = draw_svg(finished.data, 1, 1, 1, snapshot=1)
+    step = finished.data.recording.steps[1]
+    assert f">{finished.data.loss[finished.data.steps <= step][-1]:.3g} nats<" in at_first
+    assert f">{finished.data.loss[-1]:.3g} nats<" in svg
     assert draw_svg(measure_training(run_of(1))).startswith("<svg")
 
 

@@ -1,9 +1,14 @@
-"""Lesson 04's exercises: what several rounds find together, and what a pair counts in them."""
+"""Lesson 04's exercises: what rounds find together, what a pair counts in them, what they cost."""
+
+import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from reformer_core.bucketing import BucketPlan, plan_chunks
+from reformer_viz import collision_probability
 from reformer_viz.lessons.exercise import Exercise, Mistake
 
 
@@ -14,37 +19,7 @@ def _plan(shape: tuple[int, int, int, int], n_buckets: int, seed: int) -> Bucket
     return plan_chunks(buckets, chunk_length=4, causal=True, n_buckets=n_buckets)
 
 
-# ------------------------------------------------------------------------- 1. the chance
-
-chance_found = Exercise(
-    right=lambda p, n: 1 - (1 - p) ** n,
-    cases=lambda: [(0.5, 1), (0.25, 2), (0.2, 4), (0.3, 3)],
-    mistakes=[
-        Mistake(
-            lambda p, n: n * p,
-            "chances of rounds do not add up: this counts a pair that two rounds find as found "
-            "twice",
-        ),
-        Mistake(
-            lambda p, n: p**n,
-            "that is the chance that every round finds the pair; one of them is enough",
-        ),
-        Mistake(
-            lambda p, n: (1 - p) ** n,
-            "that is the chance that no round finds the pair; the other outcome is asked for",
-        ),
-        Mistake(
-            lambda p, n: 1 - p**n,
-            "that is the chance that at least one round misses the pair; look at which event is "
-            "raised to the power",
-        ),
-    ],
-    insight="each further round finds the share p of what is still missing",
-)
-"""Give the chance that at least one of n rounds puts a pair into one bucket."""
-
-
-# ----------------------------------------------------------------------- 2. the union
+# ----------------------------------------------------------------------- 1. the union
 
 
 def _seen(plan: BucketPlan) -> float:
@@ -93,106 +68,177 @@ share_seen = Exercise(
 """Say which share of all pairs of a query and an earlier key is seen in some round."""
 
 
-# --------------------------------------------------------------------- 3. counting once
+# ------------------------------------------------------------------ 2. every copy counts
 
 
-def _first(visible: Tensor) -> Tensor:
-    before = visible.cumsum(0) - visible.int()
-    return visible & (before == 0)
+def _seen_by_rounds(n_rounds: int, length: int, largest: float) -> tuple[Tensor, Tensor]:
+    """Make up scores, and who sees whom in every round: everybody sees the one before in all."""
+    generator = torch.Generator().manual_seed(n_rounds)
+    scores = largest * (2 * torch.rand(length, length, generator=generator) - 1)
+    visible = torch.rand(n_rounds, length, length, generator=generator) < 0.3
+    before = torch.arange(length) - 1
+    visible[:, torch.arange(length), before % length] = True
+    return scores, visible
 
 
-def _last(visible: Tensor) -> Tensor:
-    return _first(visible.flip(0)).flip(0)
+def _every_copy(scores: Tensor, visible: Tensor) -> Tensor:
+    return (scores + visible.sum(0).log()).softmax(-1)
 
 
-def _not_in_previous(visible: Tensor) -> Tensor:
-    previous = torch.cat([torch.zeros_like(visible[:1]), visible[:-1]])
-    return visible & ~previous
+def _softmax_of_rounds(scores: Tensor, visible: Tensor) -> Tensor:
+    return scores.masked_fill(~visible, -torch.inf).softmax(-1).mean(0)
 
 
-count_once = Exercise(
-    right=_first,
-    cases=lambda: [
-        (_plan((1, 1, 2, 8), 2, seed=3).visible()[0, 0],),
-        (_plan((1, 1, 4, 12), 2, seed=4).visible()[0, 0],),
-    ],
+every_copy = Exercise(
+    right=_every_copy,
+    cases=lambda: [_seen_by_rounds(2, 5, 1.0), _seen_by_rounds(4, 8, 120.0)],
     mistakes=[
         Mistake(
-            lambda visible: visible,
-            "nothing is taken out: a pair that two rounds see still counts twice",
+            lambda scores, visible: scores.masked_fill(~visible.any(0), -torch.inf).softmax(-1),
+            "every pair counts once here, however many rounds show it: that is the paper's rule",
         ),
         Mistake(
-            lambda visible: visible & (visible.sum(0) == 1),
-            "a pair that two rounds see counts in neither of them now: it has to count once",
+            lambda scores, visible: (
+                scores.masked_fill(~visible.any(0), -torch.inf) - visible.sum(0).clamp(min=1).log()
+            ).softmax(-1),
+            "a logarithm that is taken away makes a pair lighter the more rounds show it",
         ),
         Mistake(
-            lambda visible: visible.cumsum(0) == 1,
-            "the running count is 1 also in rounds that do not show the pair, until a second one "
-            "does",
-        ),
-        Mistake(
-            _not_in_previous,
-            "only the round just before is looked at: a pair seen in rounds 0 and 2, and not in 1, "
-            "counts twice",
-        ),
-        Mistake(
-            _last,
-            "each pair counts once, but in the last round that sees it; a kernel that goes from "
-            "round to round does not know the later ones yet",
-        ),
-    ],
-    insight="the same total as the paper's - log N (Eq. 16), decided without a logarithm",
-)
-"""Keep each pair in the first round that sees it: "rounds length length" to the same shape."""
-
-
-# --------------------------------------------------------------------- 4. merging rounds
-
-
-def _rounds(highest: float) -> tuple[Tensor, Tensor]:
-    """Make up outputs "rounds length d" and log totals "rounds length"."""
-    generator = torch.Generator().manual_seed(5)
-    outputs = torch.rand(3, 6, 4, generator=generator)
-    return outputs, highest - 3 * torch.rand(3, 6, generator=generator)
-
-
-def _merged(outputs: Tensor, log_totals: Tensor) -> Tensor:
-    return (log_totals.softmax(0)[..., None] * outputs).sum(0)
-
-
-merge_rounds = Exercise(
-    right=_merged,
-    cases=lambda: [_rounds(2.0), _rounds(120.0)],
-    mistakes=[
-        Mistake(
-            lambda outputs, log_totals: outputs.mean(0),
-            "every round has the same say here, also one that found nothing but strangers",
-        ),
-        Mistake(
-            lambda outputs, log_totals: (log_totals.exp()[..., None] * outputs).sum(0),
-            "the rounds' shares must add up to 1: each total is still to be divided by the total "
-            "of all rounds",
-        ),
-        Mistake(
-            lambda outputs, log_totals: ((log_totals / log_totals.sum(0))[..., None] * outputs).sum(
-                0
+            lambda scores, visible: (
+                (scores * visible.sum(0)).masked_fill(~visible.any(0), -torch.inf).softmax(-1)
             ),
-            "these are logarithms of totals: shares are made of the totals themselves",
+            "the score itself is multiplied here; what counts twice is its exponential",
         ),
         Mistake(
-            lambda outputs, log_totals: outputs.gather(
-                0, log_totals.argmax(0)[None, :, None].expand(1, -1, outputs.shape[-1])
-            )[0],
-            "only the round with the largest total is heard; the others found something too",
+            _softmax_of_rounds,
+            "a mean of the rounds' own softmaxes gives every round the same say, whatever total it "
+            "found",
         ),
         Mistake(
-            lambda outputs, log_totals: (
-                (log_totals.exp() / log_totals.exp().sum(0))[..., None] * outputs
-            ).sum(0),
-            "right for small scores, but exp of a large log total is infinite: take the largest "
-            "away first, or use a function that does",
+            lambda scores, visible: (
+                (scores.exp() * visible.sum(0)) / (scores.exp() * visible.sum(0)).sum(-1, True)
+            ),
+            "right for small scores, but exp of a large one is infinite: a factor in front of exp "
+            "is a logarithm inside",
         ),
     ],
-    insight="Eq. 14: the rounds' weights are a softmax over their log totals",
+    insight="what the paper's - log N (Eq. 16) takes away is exactly this + log N",
 )
-"""Put together what rounds computed apart: outputs, and the log of what each softmax summed to."""
+"""Give the weights where a pair counts as often as it is seen: "length length"."""
+
+
+# ---------------------------------------------------------------------- 3. lost for good
+
+
+def _together(plan: BucketPlan) -> Tensor:
+    """Say in which rounds two tokens share a bucket, the query the later one."""
+    buckets = plan.buckets
+    length = buckets.shape[-1]
+    earlier = torch.ones(length, length, dtype=torch.bool).tril(-1)
+    return (buckets[..., :, None] == buckets[..., None, :]) & earlier
+
+
+lost_for_good = Exercise(
+    right=lambda plan: int((_together(plan).any(2) & (plan.times_seen() == 0)).sum()),
+    cases=lambda: [
+        (_plan((1, 1, 1, 24), 2, seed=5),),
+        (_plan((1, 1, 3, 32), 2, seed=6),),
+        (_plan((1, 2, 2, 40), 3, seed=7),),
+    ],
+    mistakes=[
+        Mistake(
+            lambda plan: int((_together(plan) & ~plan.visible()).sum()),
+            "this adds up what each round loses; a pair that another round shows is not lost, and "
+            "one that two rounds lose is one pair",
+        ),
+        Mistake(
+            lambda plan: int((_together(plan) & ~plan.visible()).any(2).sum()),
+            "a pair that one round loses and another shows has been found: ask all rounds whether "
+            "they show it",
+        ),
+        Mistake(
+            lambda plan: int(
+                (_together(plan).any(2) | (plan.times_seen() == 0)).sum()
+                - (plan.times_seen() > 0).sum()
+            ),
+            "pairs that share a bucket in no round are in here too, and pairs with later tokens: "
+            "they were never candidates",
+        ),
+        Mistake(
+            lambda plan: int((_together(plan).all(2) & (plan.times_seen() == 0)).sum()),
+            "only pairs that share a bucket in every round are counted; one round is enough to "
+            "make a pair a candidate",
+        ),
+        Mistake(
+            lambda plan: 2 * int((_together(plan).any(2) & (plan.times_seen() == 0)).sum()),
+            "every pair is counted twice, once from each side: the query is the later token",
+        ),
+    ],
+    insight="the window lost these pairs in every round that had a chance to show them",
+)
+"""Count the pairs that share a bucket in some round, and that no round shows."""
+
+
+# ------------------------------------------------------------------ 4. rounds or chunks
+
+
+CHUNK_LENGTHS = (8, 16, 32, 64, 128, 256)
+"""What the last exercise chooses from."""
+
+
+def _chance(angle: float | int, length: int, chunk_length: int) -> float:
+    return collision_probability(angle, 2 * length // chunk_length)
+
+
+def _rounds_for(chance: float, wanted: float) -> int:
+    return math.ceil(math.log(1 - wanted) / math.log(1 - chance))
+
+
+def _products(length: int, chunk_length: int) -> int:
+    """Count the vectors that one round multiplies a token's with: directions and keys."""
+    return length // chunk_length + 2 * chunk_length
+
+
+def _cheapest(
+    angle: float | int,
+    length: int,
+    wanted: float,
+    rounds: Callable[[float, float], int] = _rounds_for,
+    cost: Callable[[int, int, int], int] = lambda length, chunk, n: n * _products(length, chunk),
+) -> tuple[int, int]:
+    choices = [(c, rounds(_chance(angle, length, c), wanted)) for c in CHUNK_LENGTHS]
+    return min(choices, key=lambda choice: cost(length, *choice))
+
+
+cheapest = Exercise(
+    right=_cheapest,
+    cases=lambda: [(30, 1024, 0.9), (45, 4096, 0.9), (60, 1024, 0.9), (45, 16_384, 0.9)],
+    mistakes=[
+        Mistake(
+            partial(_cheapest, cost=lambda length, chunk, n: n * 2 * chunk),
+            "only the keys are counted here: a round also multiplies every token with half as many "
+            "directions as there are buckets, and short chunks want many buckets",
+        ),
+        Mistake(
+            partial(_cheapest, cost=lambda length, chunk, n: n),
+            "these are the fewest rounds, and not the fewest products: a round of long chunks "
+            "multiplies more",
+        ),
+        Mistake(
+            partial(_cheapest, cost=lambda length, chunk, n: _products(length, chunk)),
+            "the cheapest round is not the cheapest way to find the pair: multiply by the rounds "
+            "that each chunk length needs",
+        ),
+        Mistake(
+            partial(_cheapest, rounds=lambda p, wanted: math.ceil(wanted / p)),
+            "chances of rounds do not add up: all rounds miss with a product of chances",
+        ),
+        Mistake(
+            partial(_cheapest, rounds=lambda p, wanted: _rounds_for(p, wanted) - 1),
+            "with this many rounds the pair is still found less often than wanted: one more",
+        ),
+    ],
+    insight="the best chunk is somewhat longer than the square root of half the length: shorter "
+    "ones pay for directions, longer ones for strangers",
+)
+"""Choose chunk length and rounds that find a pair at an angle with the fewest products."""
