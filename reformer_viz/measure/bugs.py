@@ -215,7 +215,7 @@ def _look(
     ).to(qk.dtype)
     buckets = hash_vectors(qk[None, None], rotations)
     if bug == "no_minus_r":
-        buckets = torch.einsum("ld,rdb->rlb", qk, rotations[0]).argmax(-1)[None, None]
+        buckets = _without_minus_r(qk[None, None], rotations)
     rule = {"chunk_length": chunk_length, "causal": True, "within_bucket": False}
     plan = plan_chunks(buckets, n_buckets=n_buckets, **rule)
     slot, seen = plan.slot[0, 0].long(), plan.visible()[0, 0]
@@ -225,8 +225,16 @@ def _look(
     if bug == "wraps":
         seen = _near(slot, chunk_length, wraps=True)
     if bug == "self_not_last":
-        seen = seen | torch.eye(len(qk), dtype=torch.bool)
+        seen = _with_itself(seen)
     return Look(buckets=buckets[0, 0], slot=slot, seen=seen)
+
+
+def _without_minus_r(
+    vectors: Float[Tensor, "batch heads length d_head"],
+    rotations: Float[Tensor, "heads rounds d_head half_buckets"],
+) -> Int[Tensor, "batch heads rounds length"]:
+    """Number the largest of xR alone."""
+    return torch.einsum("bhld,hrdk->bhrlk", vectors, rotations).argmax(-1)
 
 
 def _sorted_any_how(
@@ -241,13 +249,33 @@ def _near(
     slot: Int[Tensor, "rounds length"], chunk_length: int, wraps: bool = False
 ) -> Bool[Tensor, "rounds length length"]:
     """Show earlier positions in a slot's own chunk and the one before, perhaps round the corner."""
-    chunk = slot // chunk_length
+    length = slot.shape[-1]
+    earlier = torch.ones(length, length, dtype=torch.bool).tril(-1)
+    return _in_reach(slot // chunk_length, wraps) & earlier
+
+
+def _in_reach(
+    chunk: Int[Tensor, "rounds length"], wraps: bool
+) -> Bool[Tensor, "rounds length length"]:
+    """Show everybody in one's own chunk and the one before, perhaps round the corner."""
     back = chunk[:, :, None] - chunk[:, None, :]
     if wraps:
         back = back % (int(chunk.max()) + 1)
-    length = slot.shape[-1]
-    earlier = torch.ones(length, length, dtype=torch.bool).tril(-1)
-    return ((back == 0) | (back == 1)) & earlier
+    return (back == 0) | (back == 1)
+
+
+def _with_itself(
+    seen: Bool[Tensor, "rounds length length"],
+) -> Bool[Tensor, "rounds length length"]:
+    """Show everybody itself as well."""
+    return seen | torch.eye(seen.shape[-1], dtype=torch.bool)
+
+
+def _counts(
+    seen: Bool[Tensor, "rounds length length"], repeats: bool
+) -> Int[Tensor, "length length"]:
+    """Say how often a pair counts: once, or as often as rounds see it."""
+    return seen.sum(0) if repeats else seen.any(0).long()
 
 
 def _run(
@@ -261,7 +289,7 @@ def _run(
 
     The gradient is that of qk and of the values.
     """
-    counts = seen.sum(0) if bug == "repeats" else seen.any(0)
+    counts = _counts(seen, repeats=bug == "repeats")
     with torch.enable_grad():
         qk, values = qk.clone().requires_grad_(), values.clone().requires_grad_()
         scores = qk @ keys_from(qk[None, None])[0, 0].mT + counts.to(qk.dtype).log()

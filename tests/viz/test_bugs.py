@@ -15,7 +15,19 @@ from reformer_core import (
 from reformer_viz import BUGS, explore_bugs, measure_bug, plot_bug, plotly_bug
 from reformer_viz.figures.bugs import cells
 from reformer_viz.lessons import sixteen_tokens
-from reformer_viz.measure.bugs import DEFAULT_SEED, MYSTERIES, _near, _run
+from reformer_viz.lessons.checks import buckets as checks_of_buckets
+from reformer_viz.lessons.checks import causality, hashing, reversible, rounds
+from reformer_viz.measure.bugs import (
+    DEFAULT_SEED,
+    MYSTERIES,
+    _counts,
+    _in_reach,
+    _near,
+    _run,
+    _sorted_any_how,
+    _with_itself,
+    _without_minus_r,
+)
 
 RULE = {"causal": True, "within_bucket": False}
 
@@ -212,3 +224,58 @@ def test_vectors_that_are_no_numbers_are_refused():
     for explore in (explore_bugs, measure_bug):
         with pytest.raises(ValueError, match="finite"):
             explore(torch.full((16, 4), torch.nan))
+
+
+# ------------------------------------------------- the same mistakes, as answers to exercises
+
+
+def sees_itself(buckets, chunk_length):
+    plan = plan_chunks(buckets[None, None, None], chunk_length=chunk_length, causal=True)
+    return _with_itself(plan.visible()[0, 0])[0]
+
+
+def share_of_repeats(plan):
+    seen = plan.visible().flatten(0, 1)
+    length = seen.shape[-1]
+    counted = sum(int(_counts(of_head, repeats=True).sum()) for of_head in seen)
+    return counted / (len(seen) * length * (length - 1) / 2)
+
+
+ANSWERS = {
+    "no_minus_r": (hashing.bucket_numbers, _without_minus_r, "half of the buckets never occur"),
+    "unstable_sort": (
+        checks_of_buckets.sorted_positions,
+        lambda buckets: _sorted_any_how(buckets[None], DEFAULT_SEED)[0].argsort(),
+        "within one the positions are mixed",
+    ),
+    "wraps": (
+        causality.own_and_previous,
+        lambda length, chunk: _in_reach(torch.arange(length)[None] // chunk, wraps=True)[0],
+        "here it looks at the last one",
+    ),
+    "repeats": (rounds.share_seen, share_of_repeats, "a pair that two rounds see is counted twice"),
+    "self_not_last": (checks_of_buckets.visible, sees_itself, "everybody sees itself"),
+    # No exercise hashes in a backward pass; what is drawn afresh in this one are dropout's masks.
+    "fresh_hashes": (
+        reversible.run_again,
+        lambda sublayer, x, state: sublayer(x)[0],
+        "the dropout masks are new ones",
+    ),
+    "global_generator": (
+        hashing.bucket_numbers,
+        lambda vectors, rotations: hash_vectors(vectors, torch.randn(rotations.shape)),
+        "drawn from the global generator",
+    ),
+}
+
+
+def test_every_switch_has_an_exercise():
+    assert list(ANSWERS) == list(BUGS)
+
+
+@pytest.mark.parametrize("bug", ANSWERS)
+def test_a_mistake_of_the_switchboard_is_named_when_it_is_handed_in_as_an_answer(bug):
+    exercise, answer, words = ANSWERS[bug]
+    verdict = exercise(answer)
+    assert not verdict.passed
+    assert words in verdict.words

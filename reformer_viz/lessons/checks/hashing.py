@@ -57,6 +57,11 @@ bucket_numbers = Exercise(
             "the directions were made equally long: they keep the lengths they were drawn with",
         ),
         Mistake(
+            lambda vectors, rotations: hash_vectors(vectors, torch.randn(rotations.shape)),
+            "these are other directions than the given ones: drawn from the global generator, they "
+            "change with whoever drew before",
+        ),
+        Mistake(
             lambda vectors, rotations: _both(_projected(vectors, rotations)).argmax(-2),
             "that is which token follows each direction most: the argmax goes over the directions",
         ),
