@@ -61,7 +61,7 @@ hints: $(VENV)/test.installed  ## list for teachers what every checker says to w
 	$(BIN)/python -m tools.list_hints
 
 pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
-	$(BIN)/python tools/draw_pictures.py
+	$(BIN)/python -m tools.draw_pictures
 	$(BIN)/python -m tests.benchmarks.readme
 
 sheet: $(VENV)/test.installed  ## draw every figure and explorer on two sheets in docs/, to look at

@@ -110,6 +110,17 @@ def test_a_command_that_does_not_exist_is_found(command):
     assert "tea" in "".join(unknown_commands(f"Say `{command}` now.", ROOT))
 
 
+# ----------------------------------------------------------------------------- memory
+
+
+def test_the_readme_says_what_a_step_takes_and_where_checkpointing_is_faster():
+    said = readme().partition("<!-- memory: made by")[2].partition("<!-- end of memory -->")[0]
+    assert "(docs/memory.png)" in said
+    for kind in ("checkpointed", "reversible", "reversible, chunked"):
+        assert f"({kind})" in said
+    assert re.search(r"Checkpointing is faster than reversing at [^.]* layers\.", said)
+
+
 # ------------------------------------------------------------------------------- tree
 
 
