@@ -27,7 +27,7 @@
 #
 # Paper: Sec. 2, Table 1, and Sec. 5 (Figure 5, right).
 #
-# *Runs in about 50 s on two cores.*
+# *Runs in about 30 s on two cores.*
 
 # %% tags=["setup"]
 import importlib.util

@@ -42,7 +42,7 @@ run = train(model, task, TrainConfig(steps=40, batch_size=4), on_step=on_step)""
 STATUS = "k => document.querySelectorAll('.rx-root')[k]?.querySelector('[role=status]')?.innerText"
 PLACE = "() => ({...document.querySelector('.rx-root').__rx.place})"
 # The colour in the middle of every cell of the film: [snapshot][column] = [r, g, b].
-FILM = """(number = 0) => {
+FILM = """number => {
   const root = document.querySelectorAll('.rx-root')[number];
   const canvas = root.querySelector('.rx-film');
   const pen = canvas.getContext('2d'), colour = ([x, y]) => [...pen.getImageData(x, y, 1, 1).data];
@@ -174,13 +174,13 @@ def test_scrubbing_says_and_draws_what_was_recorded(page, finished):
         [[int(colours[b][k : k + 2], 16) for k in (1, 3, 5)] for b in row[order]]
         for row in recording.buckets[:, 1, 1, 1]
     ]
-    assert page.page.evaluate(FILM) == wanted
+    assert page.page.evaluate(FILM, 0) == wanted
     choose(page, "columns", "in reading order")
     reading = [
         [[int(colours[b][k : k + 2], 16) for k in (1, 3, 5)] for b in row]
         for row in recording.buckets[:, 1, 1, 1]
     ]
-    assert page.page.evaluate(FILM) == reading
+    assert page.page.evaluate(FILM, 0) == reading
 
 
 def test_playing_goes_through_every_snapshot_and_stops_at_the_last(page):

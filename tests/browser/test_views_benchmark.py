@@ -11,7 +11,8 @@ pytestmark = pytest.mark.browser
 def test_every_control_of_an_exported_page_is_timed(browser, tmp_path, monkeypatch):
     monkeypatch.setattr(views_page, "MOVES", 2)
     found = list(views_page.exported(browser, "bucketing", 24, tmp_path))
-    named = ["round", "step", "token", "token, up and down"]
+    rule = ["rounds used", "chunk length", "window rule", "only its own bucket"]
+    named = ["round", "step", *rule, "token", "token, up and down"]
     assert [run["control"] for run in found] == named
     for run in found:
         assert len(run["seconds"]) == 2
@@ -27,7 +28,7 @@ def test_a_key_that_leads_nowhere_has_no_time_and_one_that_leads_on_has(watch_al
     path = explore_bucketing(n_tokens=16, place={"round": 3}).save_html(tmp_path / "page.html")
     alone.page.goto(path.as_uri())
     alone.wait_for_status(" ")
-    alone.page.get_by_role("slider", name="round").focus()
+    alone.page.get_by_role("slider", name="round", exact=True).focus()
     assert views_page.press(alone, "ArrowRight", patience=1500) is None
     moved = views_page.press(alone, "ArrowLeft")
     assert 0 < moved["first"] <= moved["last"]
