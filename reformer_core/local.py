@@ -42,7 +42,7 @@ def local_attention(
     def windows(sequence: Tensor, before: int, after: int) -> Tensor:
         """View a sequence (batch, heads, length, width) as the window that each tile needs."""
         rows = filled(rows_of(sequence), -before * tile, (tiles + after) * tile)
-        if before == after == 0:  # nothing overlaps: a plain view, whose backward is free
+        if before == after == 0 and not tracing():  # a plain view, whose backward is free
             return rows.unflatten(1, (tiles, tile))
         return rows.unfold(1, (before + 1 + after) * tile, tile).mT
 
