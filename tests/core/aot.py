@@ -30,8 +30,7 @@ TABLE = Path(__file__).with_name("triton_resources.json")
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 CHIPS = (75, 80, 89, 90)  # T4, A100, L4 and RTX 4090, H100
-# The widths of keys and of values: all that a launch rounds a width up to, 100 to 112 for one. Both
-# are the same here: tiles are chosen by the wider one.
+# The widths of keys and of values: all that a launch fills them up to, 100 and 80 to 112 for one.
 WIDTHS = tuple((width, width) for width in range(16, 129, 16))
 KERNELS = ("attend", "query_gradients", "key_gradients")
 # What a block of threads may ask for, in KiB: CUDA's programming guide, "Compute Capabilities".
