@@ -195,7 +195,7 @@ class _Launch:
             padded = self.padding[:, None, :, None]
             qk, values = (part.masked_fill(padded, 0) for part in (qk, values))
         self.widths = qk.shape[-1], values.shape[-1]
-        self.qk, self.values = _laid_out(qk), _laid_out(values)
+        self.qk, self.values = self._laid_out(qk), self._laid_out(values)
         self.plan, self.once = plan, not rule.count_repeats
         self.rows, self.length, self.rounds = batch * heads, length, rounds
         self.inputs = (self.qk, self.values, _inverse_norm(qk), *self._plan_tensors())
@@ -231,10 +231,11 @@ class _Launch:
         """Return the gradients of qk and values; d_out is rounded to what is multiplied by it."""
         if self.plan.padding is not None:
             d_out = d_out.masked_fill(self.plan.padding[:, None, :, None], 0)
-        out = _laid_out(out).contiguous()
+        out = self._laid_out(out).contiguous()
         alone = log_total == -torch.inf
-        d_values = _laid_out(torch.where(alone.unsqueeze(-1), d_out, 0).float()).contiguous()
-        d_out = _laid_out(d_out.to(self.values.dtype))
+        d_values = torch.where(alone.unsqueeze(-1), d_out, 0).float()
+        d_values = self._laid_out(d_values).contiguous()
+        d_out = self._laid_out(d_out.to(self.values.dtype))
         d_qk = self.qk.new_empty(self.qk.shape, dtype=torch.float32)
         projected = torch.empty_like(log_total)
         strides = *self.strides, *_strides(d_out)
@@ -247,6 +248,10 @@ class _Launch:
         of_head, of_value = (slice(width) for width in self.widths)
         d_qk, d_values = d_qk[..., of_head], d_values[..., of_value]
         return d_qk.to(self.qk.dtype), d_values.to(self.values.dtype)
+
+    def _laid_out(self, vectors: Tensor) -> Tensor:
+        """Return vectors as the kernels want them, filled up to the width of the launch."""
+        return _laid_out(vectors, _launched_width(*self.widths))
 
     def _plan_tensors(self) -> tuple[Tensor, ...]:
         """Return the plan by slot and, where earlier rounds matter, by position as well."""
@@ -277,12 +282,11 @@ class _Launch:
 def tiling(capability: tuple[int, int], d_head: int, d_value: int, itemsize: int) -> dict:
     """Choose each kernel's tiles, as keywords of its launch, by the table above."""
     oldest = max(since for since in _TILES[itemsize] if since <= capability)
-    d_head, d_value = _rounded_up(d_head), _rounded_up(d_value)
-    # One block for both: with two, what fits the registers of a chip would be another question.
-    block = _block(max(d_head, d_value))
-    widths = {"D": d_head, "V": d_value, "BLOCK_D": block, "BLOCK_V": block}
+    width = _launched_width(d_head, d_value)
+    block = _block(width)
     tiles = _TILES[itemsize][oldest][block]
     overlapped = itemsize == 2 and capability >= _OLDEST_THAT_OVERLAPS
+    widths = {"D": width, "V": width, "BLOCK_D": block, "BLOCK_V": block}
     launch = widths | {"num_stages": 1 + overlapped, "maxnreg": _REGISTERS}
     return {
         kernel: launch | {"BLOCK_M": queries, "BLOCK_N": keys, "num_warps": warps}
@@ -290,9 +294,12 @@ def tiling(capability: tuple[int, int], d_head: int, d_value: int, itemsize: int
     }
 
 
-def _rounded_up(width: int) -> int:
-    """Round a width up to one whose vectors are fetched in whole words of 16 bytes."""
-    return -(-width // _ALIGNED) * _ALIGNED
+def _launched_width(d_head: int, d_value: int) -> int:
+    """Return the width that both are filled up to: one whose vectors are whole words of 16 bytes.
+
+    One for both, because widths that differ are kernels of their own too, and some of those spill.
+    """
+    return -(-max(d_head, d_value) // _ALIGNED) * _ALIGNED
 
 
 def _block(width: int) -> int:
@@ -332,19 +339,19 @@ def _hidden_in_run(plan: BucketPlan) -> str:
 
 
 def _laid_out(
-    tensor: Float[Tensor, "batch heads length width"],
-) -> Float[Tensor, "batch heads length rounded_up"]:
-    """Return a tensor as the kernels want it, by copying it where it is not.
+    vectors: Float[Tensor, "batch heads length narrow"], width: int
+) -> Float[Tensor, "batch heads length width"]:
+    """Return vectors of a width that 16 divides, by copying where they are not laid out well.
 
-    Vectors are contiguous, zeros fill them up to a width that 16 divides, and it divides all
-    strides and the address too. Zeros change no product.
+    Their numbers lie side by side, zeros after them, and 16 divides all other strides and the
+    address too. Zeros change no product.
     """
-    width = tensor.shape[-1]
-    divided = (width, tensor.data_ptr(), *_strides(tensor))
-    if tensor.stride(-1) == 1 and not any(number % _ALIGNED for number in divided):
-        return tensor
-    copy = tensor.new_zeros((*tensor.shape[:3], _rounded_up(width)))
-    copy[..., :width] = tensor
+    narrow = vectors.shape[-1]
+    well = not any(number % _ALIGNED for number in (vectors.data_ptr(), *_strides(vectors)))
+    if well and narrow == width and vectors.stride(-1) == 1:
+        return vectors
+    copy = vectors.new_zeros((*vectors.shape[:3], width))
+    copy[..., :narrow] = vectors
     return copy
 
 

@@ -60,10 +60,21 @@ def lucidrains(case: Case, once: bool = False, own_buckets: bool = False) -> nn.
 
 
 def prepare_lucidrains(case: Case, **how: bool) -> Ready:
-    """Ready lucidrains' attention."""
+    """Ready lucidrains' attention.
+
+    Its numbers of repeats are float32, and so are then its weights, which it cannot multiply by
+    other values: autocast makes them what the values are.
+    """
     qk, values = case.qk_and_values(case.n_heads, case.length, case.d_head)
     attention = lucidrains(case, **how)
-    return differentiable(lambda: attention(qk, values)[0], qk, values)
+    dtype = getattr(torch, case.dtype)
+    is_mixed = how.get("once", False) and dtype in (torch.bfloat16, torch.float16)
+
+    def attend() -> Tensor:
+        with torch.autocast(case.device, dtype if is_mixed else None, enabled=is_mixed):
+            return attention(qk, values)[0].to(values.dtype)
+
+    return differentiable(attend, qk, values)
 
 
 def hugging_face(case: Case, values: Tensor) -> nn.Module:
@@ -186,7 +197,7 @@ ATTENTION = (
         kind="peer",
         counts_repeats=False,
         prepare=lambda case: prepare_lucidrains(case, once=True),
-        note="2 * length / chunk buckets, like the others",
+        note="2 * length / chunk buckets, like the others; where not in float32, under autocast",
     ),
     Contestant(
         key="lucidrains_repeats",

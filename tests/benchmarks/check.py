@@ -4,14 +4,15 @@
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from reformer_core import dense_lsh_attention, plan_chunks
-from tests.benchmarks.attention import hugging_face, lucidrains, prepare_products
-from tests.benchmarks.case import Case
+from tests.benchmarks.attention import ATTENTION, hugging_face, lucidrains, prepare_products
+from tests.benchmarks.case import Case, NotHereError
 from tests.benchmarks.training import hugging_face_model, our_model
 
 CASE = Case(length=64, n_hashes=3, n_heads=2, d_head=8, chunk_length=8, dtype="float64")
@@ -88,11 +89,24 @@ def products_difference() -> float:
     return abs(counted.get_total_flops() - 7 * each * tiles)
 
 
+def unable_in_bfloat16() -> float:
+    """Count who fails at a step in bfloat16, which on CUDA everybody computes in."""
+    unable = 0
+    for contestant in ATTENTION:
+        with suppress(NotHereError):
+            try:
+                contestant.prepare(Case(length=256, n_hashes=2, dtype="bfloat16")).step()
+            except RuntimeError:
+                unable += 1
+    return unable
+
+
 CHECKS: dict[str, Callable[[], float]] = {
     "lucidrains, each pair once": lambda: lucidrains_error(once=True),
     "lucidrains, repeats counted": lucidrains_error,
     "lucidrains, its own buckets": lambda: lucidrains_error(own_buckets=True),
     "Hugging Face": hugging_face_error,
+    "who fails in bfloat16": unable_in_bfloat16,
     "parameters of the models": model_difference,
     "operations of the bound": products_difference,
 }

@@ -30,9 +30,8 @@ TABLE = Path(__file__).with_name("triton_resources.json")
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 
 CHIPS = (75, 80, 89, 90)  # T4, A100, L4 and RTX 4090, H100
-# The widths of keys and of values, both the same: tiles are chosen by the wider one. 100 is
-# launched as 112.
-WIDTHS = tuple((width, width) for width in (16, 32, 64, 112, 128))
+# The widths of keys and of values: all that a launch fills them up to, 100 and 80 to 112 for one.
+WIDTHS = tuple((width, width) for width in range(16, 129, 16))
 KERNELS = ("attend", "query_gradients", "key_gradients")
 # What a block of threads may ask for, in KiB: CUDA's programming guide, "Compute Capabilities".
 SHARED_KIB = {75: 64, 80: 163, 89: 99, 90: 227}

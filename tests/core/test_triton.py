@@ -154,10 +154,25 @@ def test_16_divides_every_width_stride_and_address_that_a_kernel_is_given(
         assert (more["D"], more["V"]) == (-(-width // 16) * 16,) * 2
 
 
+@pytest.mark.parametrize("widths", [(16, 40), (40, 16), (128, 1)])
+def test_keys_and_values_are_filled_up_to_the_wider_of_them(monkeypatch, widths):
+    kernels = FakeKernels()
+    monkeypatch.setattr(fused, "_kernels", lambda: kernels)
+    qk, values, d_out = fused_cases.inputs(1, 2, 20, *widths)
+    out, d_qk, d_values = results(qk, values, d_out, Rule(plan=fused_cases.planned(qk)))
+    assert (d_qk.shape[-1], d_values.shape[-1], out.shape[-1]) == (*widths, widths[1])
+    for _, (qk_given, values_given, *_), more in kernels.given:
+        assert qk_given.shape[-1] == values_given.shape[-1] == more["D"] == more["V"]
+        assert torch.equal(qk_given[..., : widths[0]], qk)
+        assert torch.equal(values_given[..., : widths[1]], values)
+        assert not qk_given[..., widths[0] :].any()
+        assert not values_given[..., widths[1] :].any()
+
+
 def test_what_is_laid_out_well_is_not_copied():
     for layout in ("whole", "heads of a projection", "expanded"):
         tensor = LAYOUTS[layout](torch.zeros, (2, 3, 20, 48))
-        assert fused._laid_out(tensor) is tensor
+        assert fused._laid_out(tensor, 48) is tensor
 
 
 # ---------------------------------------------------------------- what they cannot do
