@@ -48,8 +48,8 @@ def _rounds() -> SceneList:
     return SceneList(
         explore_bucketing(n_tokens=64, n_buckets=8, n_hashes=4, chunk_length=8),
         [
-            ({"n_hashes": 1}, "Eight buckets, one round"),
-            ({"n_hashes": 4}, "More rounds see more"),
+            ({"rounds": 1}, "Eight buckets, one round"),
+            ({"rounds": 4}, "More rounds see more"),
             ({"n_buckets": 2}, "Two buckets: longer than the window, so pairs are lost"),
             ({"n_buckets": 2, "chunk_length": 32}, "Longer chunks lose fewer, and cost more"),
         ],

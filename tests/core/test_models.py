@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from reformer_core.attention import dense_lsh_attention
 from reformer_core.config import ReformerConfig
-from reformer_core.models import ReformerLM, Trace
+from reformer_core.models import ReformerLM
 from tests import oracles
 from tests.core.counting import LiveBytes, Worst, saved_bytes, without_shape_checker
 
@@ -758,11 +758,12 @@ def test_weights_that_leave_nothing_to_predict_are_refused():
 def test_a_trace_takes_tokens_and_padding_to_where_the_model_is(monkeypatch):
     model, taken = build().to("meta"), []
 
-    def look(*batch):
-        taken.extend(batch)
-        return Trace(logits=torch.zeros(2, 17, 1), layers=())
+    def look(tokens, context):
+        taken.extend([tokens, context.padding])
+        yield torch.zeros(2, 17, 1)
 
-    monkeypatch.setattr(model, "_trace", look)
+    monkeypatch.setattr(model, "_layer_by_layer", look)
+    monkeypatch.setattr(model, "_logits", lambda hidden: hidden)
     model.trace(some_tokens(), padded_at_the_end())
     model.trace(some_tokens())
     assert [None if it is None else it.device.type for it in taken] == ["meta"] * 3 + [None]
