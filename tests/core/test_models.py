@@ -758,11 +758,8 @@ def test_weights_that_leave_nothing_to_predict_are_refused():
 def test_a_trace_takes_tokens_and_padding_to_where_the_model_is(monkeypatch):
     model, taken = build().to("meta"), []
 
-    def look(tokens, context):
-        taken.extend([tokens, context.padding])
-        yield torch.zeros(2, 17, 1)
-
-    monkeypatch.setattr(model, "_layer_by_layer", look)
+    monkeypatch.setattr(model, "_context", lambda *batch: taken.extend(batch))
+    monkeypatch.setattr(model, "_layer_by_layer", lambda *_: iter([torch.zeros(2, 17, 1)]))
     monkeypatch.setattr(model, "_logits", lambda hidden: hidden)
     model.trace(some_tokens(), padded_at_the_end())
     model.trace(some_tokens())
