@@ -17,6 +17,7 @@ from reformer_viz import explore_bucketing, measure_bucketing
 from reformer_viz.figures.bucketing import LOOK
 from reformer_viz.measure.bucketing import MOST_PAIRWISE, SEVERAL
 from reformer_viz.widgets.bucketing import BucketingView
+from reformer_viz.widgets.call import literal
 from reformer_viz.widgets.panel import compact_script, scripts_of
 
 WIDGETS = Path(reformer_viz.__file__).parent / "widgets"
@@ -231,7 +232,12 @@ def test_the_page_writes_the_same_line_of_code_as_the_panel(tmp_path, request):
         + """
 function replay(cases) { return cases.map(({ code, place }) => codeOf(code, place)); }"""
     )
-    assert run(script, cases, tmp_path, request) == [panel.code for panel in panels]
+    odd = {"text": 'a"b\\', "on": True, "all": [1, False]}  # of kinds that other views may have
+    cases.append({"code": cases[0]["code"], "place": odd})
+    wanted = [panel.code for panel in panels]
+    wanted.append(wanted[0].replace(literal(dict(panels[0].place)), literal(odd)))
+    assert wanted[-1] != wanted[0]
+    assert run(script, cases, tmp_path, request) == wanted
 
 
 def test_large_numbers_are_written_alike():
