@@ -8,11 +8,13 @@ windows overlap and are strided views, and what lies beyond is picked for the ba
 """
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 
 import torch
 from jaxtyping import Bool, Int, Shaped
@@ -48,11 +50,11 @@ class Layout(ABC):
 
     def picked(
         self, name: str, table: Shaped[Tensor, " positions"]
-    ) -> Shaped[Tensor, "blocks length"]:
+    ) -> Shaped[Tensor, "blocks length 1"]:
         """Lay out a table's numbers, once for all pieces: a name always is of the same table."""
         if name not in self._picked:
             flat = table.index_select(0, self.place.flatten())
-            self._picked[name] = flat.view(self.place.shape)
+            self._picked[name] = flat.view(*self.place.shape, 1)
         return self._picked[name]
 
     @abstractmethod
@@ -147,7 +149,10 @@ class Piece:
         self._window, self._own = window, own
         self._keys = layout.place[window].flatten()
         self._queries = self._keys if self.alike else layout.place[own].flatten()
-        self._blocks_of_keys = len(self._keys) // self.length
+        self._blocks_of_keys = self.number + width - 1  # of one width where blocks are picked
+        self._n_queries, self._n_keys = (
+            some * self.length for some in (self.number, self._blocks_of_keys)
+        )
         self._windows = Seen(0, self.number, width)
         self.slots_from = distance * self.length
         filler = layout.filler
@@ -184,22 +189,21 @@ class Piece:
         self, table: Shaped[Tensor, " positions"], name: str
     ) -> Shaped[Tensor, "some length 1"]:
         """Pick the queries' numbers, as columns."""
-        return self.layout.picked(name, table)[self._own].unsqueeze(-1)
+        return self.layout.picked(name, table)[self._own]
 
     def of_keys(
         self, table: Shaped[Tensor, " positions"], name: str
     ) -> Shaped[Tensor, "some 1 window"]:
         """Pick the numbers of the windows' keys, as rows."""
-        return self._windows.of(self.layout.picked(name, table)[self._window].unsqueeze(-1)).mT
+        picked = self.layout.picked(name, table)[self._window]
+        return self._windows.transposed.of(picked, self.length, 1)
 
     def queries(
         self, table: Shaped[Tensor, "positions width"], room: "Room", name: str
     ) -> Shaped[Tensor, "some length width"]:
         """Lay out the queries' rows of a table."""
         width = table.shape[-1]
-        torch.index_select(
-            table, 0, self._queries, out=room(name, table, len(self._queries), width)
-        )
+        torch.index_select(table, 0, self._queries, out=room(name, table, self._n_queries, width))
         return room(name, table, self.number, self.length, width)
 
     def keys(
@@ -207,7 +211,7 @@ class Piece:
     ) -> tuple[Shaped[Tensor, "some window width"], Shaped[Tensor, "some width window"]]:
         """Lay out the windows' rows of a table, and return them upright and transposed."""
         width = table.shape[-1]
-        torch.index_select(table, 0, self._keys, out=room(name, table, len(self._keys), width))
+        torch.index_select(table, 0, self._keys, out=room(name, table, self._n_keys, width))
         shape = self._blocks_of_keys, self.length, width
         upright = room(name, table, *shape, seen=self._windows)
         return upright, room(name, table, *shape, seen=self._windows.transposed)
@@ -231,14 +235,14 @@ class Piece:
         """Add the products left @ right to the queries' rows of a table."""
         width = right.shape[-1]
         torch.bmm(left, right, out=room("added", right, self.number, self.length, width))
-        table.index_add_(0, self._queries, room("added", right, len(self._queries), width))
+        table.index_add_(0, self._queries, room("added", right, self._n_queries, width))
 
     def add_sums_to_queries(
         self, table: Shaped[Tensor, " positions"], numbers: Tensor, room: "Room"
     ) -> None:
         """Add the sums of numbers "some length window" over the windows to the queries' number."""
         torch.sum(numbers, -1, out=room("sums", numbers, self.number, self.length))
-        table.index_add_(0, self._queries, room("sums", numbers, len(self._queries)))
+        table.index_add_(0, self._queries, room("sums", numbers, self._n_queries))
 
     def raise_queries(
         self, table: Shaped[Tensor, " positions"], numbers: Shaped[Tensor, "some length 1"]
@@ -262,7 +266,7 @@ class Piece:
             blocks.zero_()
             for block, part in enumerate(left.split(self.length, dim=1)):
                 blocks[block : block + self.number].baddbmm_(part, right)
-        table.index_add_(0, self._keys, room("added", right, len(self._keys), width))
+        table.index_add_(0, self._keys, room("added", right, self._n_keys, width))
 
 
 @dataclass(frozen=True)
@@ -279,11 +283,16 @@ class Seen:
         """The same view, its last two axes exchanged."""
         return replace(self, turned=True)
 
-    def of(self, blocks: Shaped[Tensor, "blocks length width"]) -> Tensor:
-        """View blocks so."""
-        shape = self.number, self.width * blocks.shape[1], blocks.shape[2]
-        view = blocks[self.start :].as_strided(shape, blocks.stride())
-        return view.mT if self.turned else view
+    def of(
+        self, memory: Tensor, length: int, width: int
+    ) -> Shaped[Tensor, "some window width"] | Shaped[Tensor, "some width window"]:
+        """View contiguous blocks of `length` rows so, of which only the first need be given."""
+        shape, strides = (self.width * length, width), (width, 1)
+        if self.turned:
+            shape, strides = shape[::-1], strides[::-1]
+        block = length * width
+        start = memory.storage_offset() + self.start * block
+        return memory.as_strided((self.number, *shape), (block, *strides), start)
 
 
 class Room:
@@ -302,16 +311,21 @@ class Room:
         key = shape, seen
         view = self._views.setdefault(name, {}).get(key)
         if view is None:
-            memory = self._memory(name, like, math.prod(shape)).view(shape)
-            view = self._views[name][key] = memory if seen is None else seen.of(memory)
+            memory = self._memory(name, like, math.prod(shape))
+            if seen is None:
+                strides = accumulate(shape[:0:-1], operator.mul, initial=1)
+                view = memory.as_strided(shape, tuple(strides)[::-1])
+            else:
+                view = seen.of(memory, *shape[1:])
+            self._views[name][key] = view
         return view
 
     def _memory(self, name: str, like: Tensor, size: int) -> Tensor:
-        """Return memory of a size; if it is new, the views of the old are forgotten."""
+        """Return memory of at least a size; if it is new, the views of the old are forgotten."""
         if name not in self._named or self._named[name].numel() < size:
             self._named[name] = like.new_empty(size)
             self._views[name] = {}
-        return self._named[name][:size]
+        return self._named[name]
 
 
 def _reach(plan: BucketPlan) -> tuple[int, int]:
