@@ -103,17 +103,12 @@ function drawNumbers({ plan, buckets, step, pose, wide, n, at, padded, name, tex
 
 // What a cell calls its token: a name, shortened where it must be, upright where more of it then fits.
 // Part of a number would be another number.
-function nameIn({ data, fits }, i, w) {
+function nameIn({ data, fits, short }, i, w) {
   const size = Math.min(12, Math.max(8, w)), small = Math.min(size, 10);
   if (!data.labels) return [fits(`${i}`, w, size) ? `${i}` : '', { size }];
   const whole = data.labels[i];
   if (fits(whole, w, size)) return [whole, { size }];
-  const shortened = room => {
-    const letters = [...whole];
-    while (letters.pop() && letters.length) if (fits(`${letters.join('')}…`, room, small)) return `${letters.join('')}…`;
-    return '';
-  };
-  const flat = shortened(w), high = fits(whole, ROW - 2, small) ? whole : shortened(ROW - 2);
+  const flat = short(whole, w, small), high = short(whole, ROW - 2, small);
   return high.length > flat.length ? [high, { size: small, upright: true }] : [flat, { size: small }];
 }
 

@@ -391,6 +391,9 @@ body{{margin:16px;background:Canvas;color:CanvasText}}
 """
 
 
+_BLANKS = re.compile(r" (=>|[!=]==|&&|\|\||\?\?|[-+*/<>]?=|[-+*/]) | ?(\{) ?| (\})|(?<=\bif) (\()")
+"""Blanks around signs that no text in a script has blanks around."""
+
 _OTHER_SCRIPT = re.compile(r"^(?:import|export) [^;]* from '\./([\w.]+)';\n", re.MULTILINE)
 
 
@@ -421,7 +424,7 @@ def scripts_of(name: str) -> list[str]:
 def _compact(name: str) -> str:
     lines = _OTHER_SCRIPT.sub("", _script(name)).splitlines()
     lines = [re.sub(r"(^|\s)// .*$", "", line).strip() for line in lines]
-    lines = [re.sub(r" (=>|===|!==|&&|\|\||\?\?) ", r"\1", line) for line in lines]
+    lines = [_BLANKS.sub(r"\1\2\3\4", line) for line in lines]
     return re.sub(r"^export ", "", "\n".join(filter(None, lines)), flags=re.MULTILINE)
 
 

@@ -400,9 +400,13 @@ def test_the_page_shortens_names_as_well_and_never_numbers(tmp_path, request):
         compact_script("bucketing_view.js")
         + """
 function replay(cases) {
-  const fits = (words, room, size) => words.length * 0.6 * size <= room;
+  globalThis.window = {};
+  const width = words => words.length * 0.6 * parseFloat(pen.font);
+  const pen = { scale() {}, measureText: words => ({ width: width(words) }) };
+  const canvas = { style: {}, getContext: () => pen };
+  const { fits, short } = painter(canvas, 100, 100, { color: 'black', fontFamily: 'any' });
   return cases.map(([labels, width]) => {
-    const [words, { upright }] = nameIn({ data: { labels }, fits }, 12, width);
+    const [words, { upright }] = nameIn({ data: { labels }, fits, short }, 12, width);
     return [words, !!upright];
   });
 }"""
