@@ -27,7 +27,7 @@
 #
 # Paper: Sec. 2, "Locality sensitive hashing".
 #
-# *Runs in about 20 s on two cores.*
+# *Runs in about 10 s on two cores.*
 
 # %% tags=["setup"]
 import importlib.util

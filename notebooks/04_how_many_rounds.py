@@ -27,7 +27,7 @@
 #
 # Paper: Sec. 2, "Multi-round LSH attention" (Eq. 6), and the appendix of the same name (Eq. 11-16).
 #
-# *Runs in about 70 s on two cores.*
+# *Runs in about 10 s on two cores.*
 
 # %% tags=["setup"]
 import importlib.util

@@ -29,7 +29,7 @@
 #
 # Paper: Sec. 3, "Reversible Transformer" (Eq. 7-9).
 #
-# *Runs in about 60 s on two cores.*
+# *Runs in about 30 s on two cores.*
 
 # %% tags=["setup"]
 import importlib.util

@@ -27,7 +27,7 @@
 # Needs: [how many rounds are enough](04_how_many_rounds.ipynb) and
 # [shared query-key](06_shared_qk.ipynb). Words: [glossary](../docs/glossary.md).
 #
-# *Runs in about 70 s on two cores.*
+# *Runs in about 40 s on two cores.*
 
 # %% tags=["setup"]
 import importlib.util

@@ -26,7 +26,7 @@
 # Needs: [can it learn to copy](09_train_duplicate.ipynb) and
 # [how many rounds are enough](04_how_many_rounds.ipynb). Words: [glossary](../docs/glossary.md).
 #
-# *Runs in about 50 s on two cores.*
+# *Runs in about 20 s on two cores.*
 
 # %% tags=["setup"]
 import importlib.util
