@@ -44,8 +44,11 @@ async function modelOf(manager, id) {
 // What a host that lays out by Lumino tells a view: old charts draw themselves only then.
 function tellAttached(view) {
   for (const type of ['before-attach', 'after-attach']) {
-    if (view.processLuminoMessage) view.processLuminoMessage({ type });
-    else if (view.processPhosphorMessage) view.processPhosphorMessage({ type });
+    try {
+      (view.processLuminoMessage ?? view.processPhosphorMessage)?.call(view, { type });
+    } catch { // a chart that answers to both names, in a host that knows but the older one
+      view.processPhosphorMessage({ type });
+    }
   }
 }
 
@@ -121,7 +124,9 @@ export default {
         tellAttached(view); // it stays when the kernel goes, with its hover and its zoom
         model.set('shown', true);
         model.save_changes();
-      } catch { /* a host without Plotly's part of the browser: the picture stays */ }
+      } catch (error) { // such as a host without Plotly's part of the browser: the picture stays
+        console.warn('no live chart', error);
+      }
     };
     // The kernel makes a chart when the first page asks for it: it is a large thing to send.
     const chartId = () => new Promise(done => {

@@ -65,7 +65,7 @@ def classic(tmp_path_factory, chromium):
         "IPYTHONDIR": ".ipython",
     }
     env = os.environ | {name: str(folder / place) for name, place in places.items()}
-    env |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    env |= {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     port = free_port()
     command = [
         sys.executable,

@@ -339,7 +339,10 @@ def test_where_every_output_is_a_page_the_link_is_an_empty_output_of_its_own(
     assert len(outputs) == 2
     assert WIDGET in outputs[1].data
     assert watched.page.locator(".output_subarea").last.inner_text().strip() == ""
-    assert (watched.failures, watched.errors, watched.foreign) == ([], [], [])
+    # Old ipywidgets at times attaches a widget's output before its place is in the page: of an
+    # output that is empty nothing is missed.
+    errors = [error for error in watched.errors if error != "Host is not attached."]
+    assert (watched.failures, errors, watched.foreign) == ([], [], [])
     assert "Traceback" not in server_log()
     watched.context.close()
     shut_down()
