@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Stored outputs are made, and checked, as they look without a browser, a terminal or a GPU.
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
-.PHONY: help lab test test-colab on-colab test-matrix notebooks site students hints pictures sheet \
-    bench bench-views measured
+.PHONY: help lab test test-colab on-colab notebooks-colab lessons-on-colab test-matrix notebooks \
+    site students hints pictures sheet bench bench-views measured
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -28,12 +28,18 @@ test: $(VENV)/test.installed  ## run every check and test, the notebooks' stored
 test-colab:  ## run what is shown on Colab's versions: its tests, the notebooks, every explorer
 	@$(MAKE) --no-print-directory VENV=$(VENV)-colab on-colab
 
+notebooks-colab:  ## check the notebooks' stored outputs on Colab's versions
+	@$(MAKE) --no-print-directory VENV=$(VENV)-colab lessons-on-colab
+
 # ipywidgets 7.7.1 itself asks its traits in an old way, which newer traitlets deplore.
 OLD = -W 'ignore:Deprecated in traitlets 4.1:DeprecationWarning'
 
 on-colab: $(VENV)/colab.installed
 	$(BIN)/python -m pytest $(OLD) -n $(JOBS) --dist loadscope tests/viz
 	$(BIN)/python -m pytest $(OLD) tests/colab
+	@$(MAKE) --no-print-directory VENV=$(VENV) lessons-on-colab
+
+lessons-on-colab: $(VENV)/colab.installed
 	$(BIN)/python -m pytest --nbval -n $(JOBS) --dist loadscope notebooks
 
 # Stored outputs must be right on any machine: with one thread, without the wide instructions of
