@@ -5,6 +5,7 @@ from reformer_viz.figures.bucketing import plot_bucketing
 from reformer_viz.figures.bugs import plot_bug, plotly_bug
 from reformer_viz.figures.collisions import plot_collisions, plotly_collisions
 from reformer_viz.figures.geometry import plot_geometry, plotly_geometry
+from reformer_viz.figures.leak import plot_leak, plotly_leak
 from reformer_viz.figures.memory import plot_memory, plotly_memory
 from reformer_viz.figures.microscope import plot_microscope
 from reformer_viz.figures.misses import plot_miss_cost, plot_misses, write_miss_cost
@@ -13,7 +14,7 @@ from reformer_viz.figures.paper_memory import plot_attention_memory, plot_memory
 from reformer_viz.figures.quality import plot_quality, plotly_quality
 from reformer_viz.figures.recall import plot_recall, plotly_recall
 from reformer_viz.figures.reconstruction import plot_reconstruction, plotly_reconstruction
-from reformer_viz.figures.sparsity import plot_leak, plot_sparsity, plot_sparsity_per_head
+from reformer_viz.figures.sparsity import plot_sparsity, plot_sparsity_per_head
 from reformer_viz.figures.speed import plot_speed, plotly_speed
 from reformer_viz.figures.step_film import plot_step_film, plotly_step_film
 from reformer_viz.figures.training import plot_training, plotly_training
@@ -41,6 +42,7 @@ from reformer_viz.widgets.bucket_load import explore_bucket_load
 from reformer_viz.widgets.bucketing import explore_bucketing
 from reformer_viz.widgets.bugs import explore_bugs
 from reformer_viz.widgets.geometry import explore_geometry
+from reformer_viz.widgets.leak import explore_leak
 from reformer_viz.widgets.memory import explore_memory
 from reformer_viz.widgets.microscope import explore_model
 from reformer_viz.widgets.misses import explore_misses
@@ -59,6 +61,7 @@ __all__ = [
     "explore_bucketing",
     "explore_bugs",
     "explore_geometry",
+    "explore_leak",
     "explore_memory",
     "explore_misses",
     "explore_model",
@@ -112,6 +115,7 @@ __all__ = [
     "plotly_bug",
     "plotly_collisions",
     "plotly_geometry",
+    "plotly_leak",
     "plotly_memory",
     "plotly_miss_cost",
     "plotly_misses",

@@ -12,7 +12,6 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from reformer_viz import style
-from reformer_viz.measure.leak import Leak, LeakOfRule
 from reformer_viz.measure.pairs import Grid
 from reformer_viz.measure.sparsity import Sparsity, SparsityPerHead
 from reformer_viz.measure.words import count, in_percent, percent
@@ -23,9 +22,6 @@ _GAMMA = 0.4  # weights fall off steeply: without it all but the largest would l
 _ROOM_FOR_STRIPES = 128  # tokens: more, and stripes in cells run into each other
 LITTLE = 0.2
 """Of full attention: bars that are all shorter get a scale of their own."""
-
-_LOST, _GAINED = style.PALETTE[5], style.PALETTE[0]
-_RULE_NAMES = {"chunks": "Chunk rule", "sliding": "Sliding rule"}
 
 
 class Sorted(NamedTuple):
@@ -118,7 +114,7 @@ def _plot_seen(axes: Axes, sparsity: Sparsity, rounds: int, order: Sorted | None
     axes.imshow(
         cell_colours(sparsity, rounds, order),
         interpolation="nearest",
-        extent=_extent(sparsity.grid),
+        extent=extent_of(sparsity.grid),
     )
     if sparsity.grid.per_cell == 1 and sparsity.length <= _ROOM_FOR_STRIPES:
         _stripe_cells(axes, sparsity, rounds, sparsity.first_seen if order is None else order.cells)
@@ -132,7 +128,7 @@ def _plot_seen(axes: Axes, sparsity: Sparsity, rounds: int, order: Sorted | None
         _named(f"{where} of the key{how}", sparsity),
         f"{where} of the query{how}",
     )
-    _count_positions(axes)
+    count_positions(axes)
 
 
 def _mark_cell(axes: Axes, grid: Grid, cell: tuple[int, int]) -> None:
@@ -164,13 +160,13 @@ def _plot_weights(axes: Axes, sparsity: Sparsity) -> None:
     image = axes.imshow(
         weights,
         interpolation="nearest",
-        extent=_extent(grid),
+        extent=extent_of(grid),
         cmap=style.SEQUENTIAL,
         norm=PowerNorm(_GAMMA, vmin=0, vmax=top),
     )
     drawn = f", {len(sparsity.mass.queries):,} queries drawn" if sparsity.mass.sampled else ""
     style.dress(axes, f"Full attention's weights{drawn}", "position of the key")
-    _count_positions(axes)
+    count_positions(axes)
     bar = axes.figure.colorbar(image, ax=axes, shrink=0.85, extend="max", ticks=MaxNLocator(4))
     per = "key" if grid.per_cell == 1 else f"cell of {grid.per_cell} keys"
     bar.set_label(
@@ -238,7 +234,7 @@ def _add_key(figure: Figure, sparsity: Sparsity, rounds: int) -> None:
     )
 
 
-def _extent(grid: Grid) -> tuple[float, float, float, float]:
+def extent_of(grid: Grid) -> tuple[float, float, float, float]:
     """Place a matrix so that the axes count positions, whatever a cell holds."""
     end = grid.n_cells * grid.per_cell - 0.5
     return -0.5, end, end, -0.5
@@ -249,7 +245,8 @@ def _named(axis: str, sparsity: Sparsity) -> str:
     return axis if per == 1 else f"{axis} (a cell is {per} x {per})"
 
 
-def _count_positions(axes: Axes) -> None:
+def count_positions(axes: Axes) -> None:
+    """Number both axes of a matrix in whole positions."""
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(6, integer=True))
         axis.set_major_formatter(lambda position, _: f"{position:,.0f}")
@@ -277,39 +274,3 @@ def _plot_heads(axes: Axes, shares: np.ndarray, title: str) -> None:
     axes.set_xticks(range(shares.shape[1]))
     style.dress(axes, f"{title}, in %", "head")
     axes.tick_params(length=0)
-
-
-def plot_leak(leak: Leak) -> Figure:
-    """Draw what later tokens change in earlier rows, under the chunk rule and the sliding rule."""
-    figure = style.new_figure(9.0, 5.2)
-    for axes, (window, rule) in zip(figure.subplots(1, 2), leak.rules.items(), strict=True):
-        axes.imshow(_leak_colours(rule), interpolation="nearest", extent=_extent(leak.grid))
-        changed = f"{int(rule.changed.sum()):,} of {len(rule.changed):,} rows change"
-        style.dress(axes, f"{_RULE_NAMES[window]}: {changed}", "position of the key")
-        _count_positions(axes)
-    figure.axes[0].set_ylabel("position of the query", size=style.RC["font.size"])
-    figure.axes[0].yaxis.label.set_color(style.MUTED)
-    figure.legend(
-        handles=[
-            Patch(color=style.ELSEWHERE, label="seen before and after"),
-            Patch(color=_LOST, label="seen only before"),
-            Patch(color=_GAINED, label="seen only after"),
-        ],
-        title=f"other tokens from position {leak.cut:,} on",
-        loc="outside lower center",
-        ncols=3,
-        handlelength=1.2,
-        frameon=False,
-        fontsize=style.RC["font.size"] - 0.5,
-        title_fontsize=style.RC["font.size"] - 0.5,
-        labelcolor=style.INK,
-    )
-    return figure
-
-
-def _leak_colours(rule: LeakOfRule) -> np.ndarray:
-    """Colour a cell by what is there, a change above what stays."""
-    image = np.ones((*rule.kept.shape, 3))
-    for pairs, colour in ((rule.kept, style.ELSEWHERE), (rule.lost, _LOST), (rule.gained, _GAINED)):
-        image[pairs > 0] = to_rgb(colour)
-    return image

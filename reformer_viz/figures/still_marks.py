@@ -16,7 +16,7 @@ from reformer_viz.figures.svg import Number, element, number, text
 MOST_POINTS = 1500
 """Of a longer line, or of more points, only every so many-th is drawn."""
 
-_MOST_CELLS = 96  # along a side of a heat map: of more, neighbours share one
+_MOST_CELLS = 128  # along a side of a heat map: of more, neighbours share one
 _TONES = 48  # colours that a scale is cut into, so that equal neighbours are drawn as one
 _DASHES = {"dash": "6 4", "dot": "1.5 3", "dashdot": "6 3 1.5 3", "longdash": "10 4"}
 _CORNERS = {  # of a mark within one unit around its place
@@ -53,7 +53,8 @@ class Scale:
         """Return the colour of every number; "none" for a gap."""
         share = (as_numbers(numbers) - self.low) / ((self.high - self.low) or 1)
         tones = np.round(np.clip(share, 0, 1) * _TONES) / _TONES
-        return [self.tone(tone) if np.isfinite(tone) else "none" for tone in tones]
+        colours = {tone: self.tone(tone) for tone in set(tones[np.isfinite(tones)].tolist())}
+        return [colours.get(tone, "none") for tone in tones.tolist()]
 
     def tone(self, share: Number) -> str:
         """Return the colour at a share of the scale, from 0 to 1."""

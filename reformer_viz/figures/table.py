@@ -79,14 +79,12 @@ def _points(trace: Any) -> Iterator[list[str]]:
     if trace.type == "heatmap":
         z = raw(trace.z)
         xs, ys = (
-            np.arange(size) if given is None else raw(given).tolist()
+            range(size) if given is None else raw(given).tolist()
             for given, size in ((trace.x, z.shape[1]), (trace.y, z.shape[0]))
         )
-        yield from (
-            [_written(x), _written(y), _written(z[row, column])]
-            for row, y in enumerate(ys)
-            for column, x in enumerate(xs)
-        )
+        said = z if trace.text is None else raw(trace.text)
+        for row, column in np.argwhere(z == z).tolist():  # a cell without a number is a gap
+            yield [_written(xs[column]), _written(ys[row]), _written(said[row, column])]
         return
     axes = [raw(trace[axis]) for axis in ("x", "y", "z") if axis != "z" or "z" in trace]
     length = max(len(values) for values in axes)

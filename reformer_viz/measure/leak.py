@@ -115,21 +115,23 @@ def _compare(before: HeadPlan, after: HeadPlan, cut: int, grid: Grid) -> LeakOfR
     kept, lost, gained = (np.zeros((grid.n_cells, grid.n_cells), np.int32) for _ in range(3))
     changed = np.zeros(cut, dtype=bool)
     for queries in before.blocks(np.arange(cut)):
-        old, new = (_union(head, queries, cut) for head in (before, after))
-        parts = np.intersect1d(old, new), np.setdiff1d(old, new), np.setdiff1d(new, old)
-        for counts, pairs in zip((kept, lost, gained), parts, strict=True):
-            counts += grid.count(pairs // cut, pairs % cut)
-        for pairs in parts[1:]:
-            changed[pairs // cut] = True
-    return LeakOfRule(kept=kept, lost=lost, gained=gained, changed=changed)
+        for one, other, counts in ((before, after, lost), (after, before, gained)):
+            row, key = _union(one, queries)
+            alone, its_key = other.unseen_before(other.n_rounds, queries, row, key)
+            counts += grid.count(queries[alone], its_key)
+            changed[queries[alone]] = True
+            if one is before:
+                kept += grid.count(queries[row], key)
+    return LeakOfRule(kept=kept - lost, lost=lost, gained=gained, changed=changed)
 
 
 def _union(
-    head: HeadPlan, queries: Int[np.ndarray, " queries"], cut: int
-) -> Int[np.ndarray, " pairs"]:
-    """List the pairs that some round sees, each once, as the number query * cut + key."""
-    pairs = []
-    for round in range(head.n_rounds):
-        row, key = head.unseen_before(round, queries, *head.pairs(round, queries))
-        pairs.append(queries[row] * cut + key)
-    return np.concatenate(pairs)
+    head: HeadPlan, queries: Int[np.ndarray, " queries"]
+) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+    """List the pairs that some round sees, each once: its row in `queries`, and its key."""
+    pairs = [
+        head.unseen_before(round, queries, *head.pairs(round, queries))
+        for round in range(head.n_rounds)
+    ]
+    rows, keys = zip(*pairs, strict=True)
+    return np.concatenate(rows), np.concatenate(keys)

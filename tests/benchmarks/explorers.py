@@ -12,7 +12,7 @@ from reformer_core import ReformerConfig, ReformerLM, plan_chunks
 from reformer_core.training import StepRecord
 from reformer_viz.measure.recording import NOBODY, Recording
 from reformer_viz.measure.training import Training, collect_training
-from reformer_viz.widgets import bucket_load, bucketing, memory, microscope, recall, training
+from reformer_viz.widgets import bucket_load, bucketing, leak, memory, microscope, recall, training
 from reformer_viz.widgets import sparsity as sparsity_widget
 from reformer_viz.widgets.panel import Panel
 from tests.benchmarks.race import ROOT
@@ -140,6 +140,7 @@ EXPLORERS = {
             make=lambda length: viz.explore_sparsity(n_tokens=length),
             most=sparsity_widget.MOST_TOKENS,
         ),
+        Explorer(key="leak", make=lambda n: viz.explore_leak(n_tokens=n), most=leak.MOST_TOKENS),
         Explorer(key="recall", make=_recall, most=recall.MOST_TOKENS),
         Explorer(key="memory", make=_memory, most=memory.MOST_OPERATIONS),
         Explorer(
@@ -185,6 +186,7 @@ FIGURES: dict[str, Callable[[int], Figure]] = {
     "plot_bucketing": lambda length: viz.plot_bucketing(viz.measure_bucketing(_plan(length)[0])),
     "plot_bucket_load": lambda n: viz.plot_bucket_load(viz.measure_bucket_load(_plan(n)[0])),
     "plot_sparsity": _draw_sparsity,
+    "plot_leak": lambda length: viz.plot_leak(viz.measure_leak(_plan(length)[0])),
     "plot_recall": lambda length: viz.plot_recall(
         viz.measure_recall(vectors(length, heads=2), seeds=(0,), max_hashes=N_HASHES)
     ),

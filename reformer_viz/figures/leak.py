@@ -1,0 +1,155 @@
+"""Draw what later tokens change in earlier rows, under the chunk rule and the sliding rule."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from reformer_viz import style
+from reformer_viz.figures.sparsity import count_positions, extent_of
+from reformer_viz.measure.leak import Leak, LeakOfRule
+from reformer_viz.measure.words import count
+
+# What becomes of a pair, and its colour; a change is drawn above what stays.
+_KINDS = {
+    "kept": ("seen before and after", style.ELSEWHERE),
+    "lost": ("seen only before", style.PALETTE[5]),
+    "gained": ("seen only after", style.PALETTE[0]),
+}
+_RULE_NAMES = {"chunks": "Chunk rule", "sliding": "Sliding rule"}
+_MOST_CELLS = 128  # along a side in a page, where a cell has a text to point at
+_SIDES = ((0.0, 0.46), (0.54, 1.0))
+
+
+def plot_leak(leak: Leak) -> Figure:
+    """Draw what later tokens change in earlier rows, under the chunk rule and the sliding rule."""
+    figure = style.new_figure(9.0, 5.2)
+    for axes, (window, rule) in zip(figure.subplots(1, 2), leak.rules.items(), strict=True):
+        image = np.ones((*rule.kept.shape, 3))
+        for kind, (_, colour) in _KINDS.items():
+            image[getattr(rule, kind) > 0] = to_rgb(colour)
+        axes.imshow(image, interpolation="nearest", extent=extent_of(leak.grid))
+        style.dress(axes, _title(window, rule), "position of the key")
+        count_positions(axes)
+    figure.axes[0].set_ylabel("position of the query", size=style.RC["font.size"])
+    figure.axes[0].yaxis.label.set_color(style.MUTED)
+    figure.legend(
+        handles=[Patch(color=colour, label=words) for words, colour in _KINDS.values()],
+        title=_later(leak),
+        loc="outside lower center",
+        ncols=3,
+        handlelength=1.2,
+        frameon=False,
+        fontsize=style.RC["font.size"] - 0.5,
+        title_fontsize=style.RC["font.size"] - 0.5,
+        labelcolor=style.INK,
+    )
+    return figure
+
+
+def plotly_leak(leak: Leak) -> Any:
+    """Draw `plot_leak` with Plotly; neighbours share a cell, of which the pointer tells the counts.
+
+    Raises ImportError where Plotly is not installed.
+    """
+    import plotly.graph_objects as go  # slow to import
+
+    figure = go.Figure()
+    for number, (window, rule) in enumerate(leak.rules.items(), start=1):
+        per_cell, counts = _shared(leak, rule)
+        kinds = np.full(counts["kept"].shape, np.nan)
+        for kind, name in enumerate(_KINDS):
+            kinds[counts[name] > 0] = kind
+        middles = np.arange(len(kinds)) * per_cell + (per_cell - 1) / 2
+        figure.add_heatmap(
+            z=kinds,
+            x=middles,
+            y=middles,
+            zmin=-0.5,
+            zmax=2.5,
+            colorscale=_steps(),
+            showscale=False,
+            text=_texts(counts, per_cell, leak.cut),
+            hovertemplate="%{text}<extra></extra>",
+            hoverongaps=False,
+            xaxis=f"x{number}",
+            yaxis=f"y{number}",
+            name=_RULE_NAMES[window],
+        )
+    for words, colour in _KINDS.values():
+        marker = {"symbol": "square", "size": 11, "color": colour}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=words)
+    return _laid_out(figure, leak)
+
+
+def _laid_out(figure: Any, leak: Leak) -> Any:
+    ends = [-0.5, leak.cut - 0.5]
+    key, query = ({"title": {"text": f"position of the {who}"}} for who in ("key", "query"))
+    figure.update_layout(
+        template=style.plotly_template(),
+        height=460,
+        xaxis={**key, "range": ends, "domain": _SIDES[0]},
+        yaxis={**query, "range": ends[::-1]},
+        xaxis2={**key, "range": ends, "domain": _SIDES[1]},
+        yaxis2={"range": ends[::-1], "anchor": "x2"},
+        legend={"title": {"text": _later(leak)}, "traceorder": "normal"},
+    )
+    for (window, rule), (left, _) in zip(leak.rules.items(), _SIDES, strict=True):
+        looks = {"showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 13}}
+        text = _title(window, rule)
+        figure.add_annotation(text=text, x=left, y=1.02, xref="paper", yref="paper", **looks)
+    return figure
+
+
+def _shared(leak: Leak, rule: LeakOfRule) -> tuple[int, dict[str, np.ndarray]]:
+    """Let neighbours share a cell where there are too many; return its side and the counts."""
+    share = -(-leak.grid.n_cells // _MOST_CELLS)
+    starts = np.arange(0, leak.grid.n_cells, share)
+    counts = {kind: getattr(rule, kind) for kind in _KINDS}
+    for axis in (0, 1):
+        counts = {kind: np.add.reduceat(n, starts, axis) for kind, n in counts.items()}
+    return share * leak.grid.per_cell, counts
+
+
+def _texts(counts: dict[str, np.ndarray], per_cell: int, cut: int) -> np.ndarray:
+    """Say of every cell in which somebody is seen whose pairs it holds and what becomes of them."""
+    texts = np.full(counts["kept"].shape, "", dtype=object)
+    for row, column in np.argwhere(sum(counts.values()) > 0).tolist():
+        becomes = "<br>".join(_becomes({kind: int(n[row, column]) for kind, n in counts.items()}))
+        who = (
+            f"{_positions('query', row, per_cell, cut)}, {_positions('key', column, per_cell, cut)}"
+        )
+        texts[row, column] = f"{who}<br>{becomes}"
+    return texts
+
+
+def _becomes(pairs: dict[str, int]) -> Iterator[str]:
+    for kind, (words, _) in _KINDS.items():
+        if pairs[kind]:
+            yield f"{count(pairs[kind], 'pair')} {words}"
+
+
+def _positions(who: str, cell: int, per_cell: int, cut: int) -> str:
+    first, last = cell * per_cell, min((cell + 1) * per_cell, cut) - 1
+    if first == last:
+        return f"{who} {first:,}"
+    return f"{'queries' if who == 'query' else 'keys'} {first:,} to {last:,}"
+
+
+def _steps() -> list:
+    """Return the kinds' colours as a scale in steps."""
+    n = len(_KINDS)
+    colours = enumerate(colour for _, colour in _KINDS.values())
+    return [[(kind + end) / n, colour] for kind, colour in colours for end in (0, 1)]
+
+
+def _title(window: str, rule: LeakOfRule) -> str:
+    changed = f"{int(rule.changed.sum()):,} of {len(rule.changed):,} rows change"
+    return f"{_RULE_NAMES[window]}: {changed}"
+
+
+def _later(leak: Leak) -> str:
+    return f"other tokens from position {leak.cut:,} on"
