@@ -262,9 +262,39 @@ plot_leak(leak)
 # What you see: the same buckets, cut by two rules. Under the chunk rule pairs come and go; under the
 # sliding rule every pair of earlier tokens is seen before and after, or neither.
 #
-# In the explorer, *window* switches between the rules, and *order* shows the pairs as a round sorted them. (The
-# last number of its sentence is the cost: scores are computed in *tiles*, blocks of queries and keys, of which
-# some entries are not visible and thrown away. [Lesson 11](11_fast.ipynb) counts them.)
+# In the explorer below, *cut* is the first position that gets another token, and *other tokens* says
+# which ones.
+#
+# > **Predict, then move.** Only the very last of 256 tokens becomes another: *cut* at its end. How many
+# > of the 255 rows before it change: none, one, or dozens? Then put *cut* back to the middle. What shuts
+# > more of the leak, twice as many buckets or chunks twice as long?
+
+# %%
+from reformer_viz import explore_bucket_load, explore_leak
+
+later = explore_leak(n_tokens=256, n_hashes=2)
+later
+
+# %%
+later.controls["cut"].value = 255
+print(later)
+for n_buckets, chunk_length in ((4, 16), (8, 16), (4, 32)):
+    rule = {"n_buckets": n_buckets, "chunk_length": chunk_length}
+    later.state = {"cut": 128, **rule}
+    print(f"{n_buckets} buckets: {later}")
+    load = explore_bucket_load(n_tokens=256, n_hashes=2, **rule).data
+    print(f"  {load.lost.sum() / load.pairs.sum():.0%} of the pairs in one bucket are cut off")
+
+# %% [markdown]
+# *What you see:* a single token is enough for dozens. Where it goes to another bucket, everything that is
+# sorted between its old slot and its new one moves by a slot, while the borders stay. Both ways out let the
+# windows cover more of their buckets, so that borders cut off fewer pairs, and here the longer chunks cover
+# more. Neither is a cure, and no setting moves the sliding rule.
+#
+# The explorer of sparsity shows both rules at work: *window* switches between them, and *order* shows the
+# pairs as a round sorted them. (The last number of its sentence is the cost: scores are computed in *tiles*,
+# blocks of queries and keys, of which some entries are not visible and thrown away.
+# [Lesson 11](11_fast.ipynb) counts them.)
 #
 # > **Predict, then move.** Does the sliding window see more pairs than the chunks do, or fewer? (How far
 # > back does a query see that stands first in its chunk, and one that stands last?)

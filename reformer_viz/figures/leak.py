@@ -1,6 +1,5 @@
 """Draw what later tokens change in earlier rows, under the chunk rule and the sliding rule."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -72,8 +71,9 @@ def plotly_leak(leak: Leak) -> Any:
             zmax=2.5,
             colorscale=_steps(),
             showscale=False,
-            text=_texts(counts, per_cell, leak.cut),
-            hovertemplate="%{text}<extra></extra>",
+            colorbar={"title": {"text": "pairs"}},  # what the table calls the cells
+            text=_texts(counts, per_cell),
+            hovertemplate=_hover(per_cell),
             hoverongaps=False,
             xaxis=f"x{number}",
             yaxis=f"y{number}",
@@ -87,14 +87,15 @@ def plotly_leak(leak: Leak) -> Any:
 
 def _laid_out(figure: Any, leak: Leak) -> Any:
     ends = [-0.5, leak.cut - 0.5]
-    key, query = ({"title": {"text": f"position of the {who}"}} for who in ("key", "query"))
+    bare = {"showgrid": False, "zeroline": False}
+    key, query = ({**bare, "title": {"text": f"position of the {who}"}} for who in ("key", "query"))
     figure.update_layout(
         template=style.plotly_template(),
         height=460,
         xaxis={**key, "range": ends, "domain": _SIDES[0]},
         yaxis={**query, "range": ends[::-1]},
         xaxis2={**key, "range": ends, "domain": _SIDES[1]},
-        yaxis2={"range": ends[::-1], "anchor": "x2"},
+        yaxis2={**bare, "range": ends[::-1], "anchor": "x2"},
         legend={"title": {"text": _later(leak)}, "traceorder": "normal"},
     )
     for (window, rule), (left, _) in zip(leak.rules.items(), _SIDES, strict=True):
@@ -114,29 +115,25 @@ def _shared(leak: Leak, rule: LeakOfRule) -> tuple[int, dict[str, np.ndarray]]:
     return share * leak.grid.per_cell, counts
 
 
-def _texts(counts: dict[str, np.ndarray], per_cell: int, cut: int) -> np.ndarray:
-    """Say of every cell in which somebody is seen whose pairs it holds and what becomes of them."""
+def _texts(counts: dict[str, np.ndarray], per_cell: int) -> np.ndarray:
+    """Say of every cell in which somebody is seen what becomes of its pairs."""
     texts = np.full(counts["kept"].shape, "", dtype=object)
     for row, column in np.argwhere(sum(counts.values()) > 0).tolist():
-        becomes = "<br>".join(_becomes({kind: int(n[row, column]) for kind, n in counts.items()}))
-        who = (
-            f"{_positions('query', row, per_cell, cut)}, {_positions('key', column, per_cell, cut)}"
+        pairs = {kind: int(n[row, column]) for kind, n in counts.items()}
+        texts[row, column] = "<br>".join(
+            words if per_cell == 1 else f"{count(pairs[kind], 'pair')} {words}"
+            for kind, (words, _) in _KINDS.items()
+            if pairs[kind]
         )
-        texts[row, column] = f"{who}<br>{becomes}"
     return texts
 
 
-def _becomes(pairs: dict[str, int]) -> Iterator[str]:
-    for kind, (words, _) in _KINDS.items():
-        if pairs[kind]:
-            yield f"{count(pairs[kind], 'pair')} {words}"
-
-
-def _positions(who: str, cell: int, per_cell: int, cut: int) -> str:
-    first, last = cell * per_cell, min((cell + 1) * per_cell, cut) - 1
-    if first == last:
-        return f"{who} {first:,}"
-    return f"{'queries' if who == 'query' else 'keys'} {first:,} to {last:,}"
+def _hover(per_cell: int) -> str:
+    """Say which cell the pointer is on, and what its text says."""
+    where = "query %{y}, key %{x}"
+    if per_cell > 1:
+        where = f"{per_cell:,} queries around %{{y}}, {per_cell:,} keys around %{{x}}"
+    return f"{where}<br>%{{text}}<extra></extra>"
 
 
 def _steps() -> list:

@@ -69,6 +69,8 @@ def _title(figure: Any, traces: list, axis: str) -> str:
         layout = getattr(figure.layout, f"{axis}axis{own[1:]}", None)
         if trace.type == "scatter3d":
             layout = figure.layout[trace.scene or "scene"][f"{axis}axis"]
+        elif trace.type == "heatmap" and axis == "z":
+            layout = trace.colorbar
         titles.add(plain(layout.title.text) if layout is not None and layout.title.text else "")
     titles.discard("")
     return titles.pop() if len(titles) == 1 else axis

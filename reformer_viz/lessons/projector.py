@@ -8,6 +8,7 @@ from reformer_viz import (
     explore_bucket_load,
     explore_bucketing,
     explore_geometry,
+    explore_leak,
     explore_sparsity,
 )
 from reformer_viz.lessons.example import WORDS, sixteen_tokens
@@ -67,6 +68,17 @@ def _window() -> SceneList:
     )
 
 
+def _leak() -> SceneList:
+    return SceneList(
+        explore_leak(n_tokens=256),
+        [
+            ({}, "The later half is replaced: pairs of the earlier half come and go"),
+            ({"cut": 255}, "One other token, the last one, is enough"),
+            ({"cut": 128, "chunk_length": 32}, "Longer chunks cut off fewer pairs"),
+        ],
+    )
+
+
 def _load() -> SceneList:
     return SceneList(
         explore_bucket_load(n_tokens=1024, n_buckets=16, n_hashes=2, chunk_length=16),
@@ -84,6 +96,7 @@ SCENES: Mapping[str, Callable[[], SceneList]] = MappingProxyType(
         "steps": _steps,
         "rounds": _rounds,
         "window": _window,
+        "leak": _leak,
         "load": _load,
     }
 )

@@ -7,7 +7,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from reformer_viz import explore_bucket_load, explore_bugs, explore_geometry
+from reformer_viz import explore_bucket_load, explore_bugs, explore_geometry, explore_leak
 from reformer_viz.widgets.panel import Panel
 from tests.browser.conftest import THEMES, tracebacks
 
@@ -63,6 +63,7 @@ CASES = [
     Case(explore_geometry, 0, "buckets", "ArrowRight", {"n_buckets": 10}),
     Case(explore_bucket_load, 1, "rounds", "ArrowLeft", {"n_hashes": 3}),
     Case(explore_bugs, 2, "rounds", "ArrowRight", {"n_hashes": 3}),
+    Case(explore_leak, 3, "cut", "ArrowRight", {"cut": 129}),
 ]
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.explore.__name__)
 

@@ -194,6 +194,15 @@ CASES = {
         drawn=draws_every_trace,
         live=CHART,
     ),
+    "leak": Case(
+        cell=shows("explore_leak"),
+        role="slider",
+        control="cut",
+        keys=RIGHT,
+        moved={"cut": 129},
+        drawn=draws_every_trace,
+        live=CHART,
+    ),
     "bucket_load": Case(
         cell=shows("explore_bucket_load"),
         role="slider",

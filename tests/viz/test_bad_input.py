@@ -14,6 +14,7 @@ from reformer_viz import (
     explore_bucketing,
     explore_bugs,
     explore_geometry,
+    explore_leak,
     explore_memory,
     explore_misses,
     explore_model,
@@ -125,6 +126,7 @@ TABLE = [
         [
             panel(explore_bucketing, NONE),
             panel(explore_bucket_load, NONE),
+            panel(explore_leak, NONE),
             panel(explore_bugs, NONE[0]),
             panel(explore_geometry, NONE[0]),
             panel(explore_sparsity, NONE),
@@ -137,6 +139,7 @@ TABLE = [
         [
             panel(explore_bucketing, n_tokens=0),
             panel(explore_bucket_load, n_tokens=0),
+            panel(explore_leak, n_tokens=0),
             panel(explore_sparsity, n_tokens=0),
         ],
         [lambda: make_sequence(0, 0)],
@@ -146,6 +149,7 @@ TABLE = [
         [
             panel(explore_bucketing, ONE),
             panel(explore_bucket_load, ONE),
+            panel(explore_leak, ONE),
             panel(explore_recall, ONE),
             panel(explore_model, model(), ""),
             panel(explore_model, model(), "a"),
@@ -198,6 +202,7 @@ TABLE = [
         [
             panel(explore_bucketing, "text"),
             panel(explore_bucket_load, [[1.0, 2.0], [3.0]]),
+            panel(explore_leak, [[1.0, 2.0], [3.0]]),
             panel(explore_geometry, "text"),
             panel(explore_sparsity, [[1.0, 2.0], [3.0]]),
         ],
@@ -266,6 +271,7 @@ TABLE = [
         [
             panel(explore_bucketing, BROKEN),
             panel(explore_bucket_load, BROKEN),
+            panel(explore_leak, BROKEN),
             panel(explore_bugs, BROKEN[0]),
             panel(explore_geometry, BROKEN[0]),
             panel(explore_sparsity, BROKEN),
@@ -296,7 +302,9 @@ TABLE = [
             panel(explore_bucketing, VECTORS, head=2),
             panel(explore_bucketing, VECTORS, head=-1),
             panel(explore_bucket_load, VECTORS, head=2),
+            panel(explore_leak, VECTORS, head=2),
             panel(explore_bucket_load, VECTORS, head=-1),
+            panel(explore_leak, VECTORS, head=-1),
             panel(explore_sparsity, VECTORS, head=2),
             panel(explore_sparsity, VECTORS, head=-1),
             panel(explore_sparsity, trace(), head=2),
@@ -317,6 +325,7 @@ TABLE = [
             panel(explore_bucketing, VECTORS[0], head=3),
             panel(explore_bucketing, head=3),
             panel(explore_bucket_load, VECTORS[0], head=3),
+            panel(explore_leak, VECTORS[0], head=3),
             panel(explore_sparsity, VECTORS[0], head=3),
         ],
         [lambda: take_sequence(VECTORS[0], 0).noisy(head=3, noise=0)],
@@ -327,6 +336,7 @@ TABLE = [
         [
             panel(explore_bucketing, VECTORS, noise=-1),
             panel(explore_bucket_load, VECTORS, noise=-1.0),
+            panel(explore_leak, VECTORS, noise=-1.0),
             panel(explore_geometry, VECTORS[0], noise=-1),
             panel(explore_sparsity, VECTORS, noise=-1),
         ],
@@ -356,6 +366,7 @@ TABLE = [
         [
             panel(explore_bucketing, VECTORS, hash=floats),
             panel(explore_bucket_load, VECTORS, hash=floats),
+            panel(explore_leak, VECTORS, hash=floats),
             panel(explore_geometry, VECTORS[0], hash=floats),
         ],
         [
@@ -411,6 +422,7 @@ TABLE = [
         [
             panel(explore_bucketing, windows=1),
             panel(explore_bucket_load, windows=1),
+            panel(explore_leak, windows=1),
             panel(explore_sparsity, windows=1),
             panel(explore_recall, VECTORS, windows=1),
         ],

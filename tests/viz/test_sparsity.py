@@ -15,7 +15,6 @@ from reformer_viz import (
     measure_leak,
     measure_sparsity,
     measure_sparsity_per_head,
-    plot_leak,
     plot_sparsity,
     plot_sparsity_per_head,
     style,
@@ -570,18 +569,3 @@ def test_the_figure_of_heads_writes_every_number():
         assert np.array_equal(axes.images[0].get_array(), shares)
         assert [text.get_text() for text in axes.texts] == [f"{100 * s:.1f}" for s in shares.flat]
     assert [label.get_text() for label in seen.get_yticklabels()] == ["layer 0", "layer 1"]
-
-
-def test_the_figure_of_a_leak_colours_what_changed():
-    leak = measure_leak(plan_of(length=200, n_buckets=8, rounds=4))
-    chunks, sliding = plot_leak(leak).axes
-    rule = leak.rules["chunks"]
-    image = chunks.images[0].get_array()
-    for pairs, colour in (
-        (rule.lost, style.PALETTE[5]),
-        (rule.gained, style.PALETTE[0]),
-        (rule.kept, style.ELSEWHERE),
-    ):
-        assert np.array_equal((image == to_rgb(colour)).all(-1), pairs > 0)
-    assert f"{rule.changed.sum()} of 100 rows change" in chunks.get_title(loc="left")
-    assert sliding.get_title(loc="left") == "Sliding rule: 0 of 100 rows change"
