@@ -37,13 +37,13 @@ def draw_all(folder: Path) -> None:
     """Draw every picture into the folder, and docs/contact_sheet_*.png of them."""
     gallery = Gallery(STEPS)
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=_browser(), args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=find_browser(), args=["--no-sandbox"])
         for name, pictures in (
             ("figures", draw_figures(gallery, folder)),
             ("explorers", photograph(gallery, folder, browser)),
         ):
             sheet = DOCS / f"contact_sheet_{name}.png"
-            _save(sheet, _arrange(browser, dict(pictures), folder / f"{name}.html"))
+            save_sheet(sheet, arrange(browser, dict(pictures), folder / f"{name}.html"))
             print(sheet, f"{sheet.stat().st_size:,} bytes")
         browser.close()
 
@@ -84,7 +84,7 @@ def _photograph(browser: Browser, page: Path, width: int = 800, **options: Any) 
     return picture
 
 
-def _arrange(browser: Browser, pictures: dict[str, Path], page: Path) -> bytes:
+def arrange(browser: Browser, pictures: dict[str, Path], page: Path) -> bytes:
     """Put pictures with their names into columns, and photograph that."""
     figures = "".join(
         f'<figure><img src="{path.name}"><figcaption>{escape(name)}</figcaption></figure>'
@@ -94,7 +94,7 @@ def _arrange(browser: Browser, pictures: dict[str, Path], page: Path) -> bytes:
     return _photograph(browser, page, WIDTH)
 
 
-def _save(path: Path, picture: bytes) -> None:
+def save_sheet(path: Path, picture: bytes) -> None:
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
@@ -103,7 +103,7 @@ def _file_name(name: str) -> str:
     return name.replace(", ", "_").replace(" ", "_")
 
 
-def _browser() -> str:
+def find_browser() -> str:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         sys.exit(f"needs a browser: install one of {', '.join(BROWSERS)}")
