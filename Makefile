@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 STORED = REFORMER_VIZ_STATIC=1 TQDM_DISABLE=1 CUDA_VISIBLE_DEVICES=
 
 .PHONY: help lab test test-colab on-colab notebooks-colab lessons-on-colab test-matrix notebooks \
-    site students hints pictures sheet bench bench-views measured
+    site students hints pictures sheet lesson-sheet bench bench-views measured
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -72,6 +72,9 @@ pictures: $(VENV)/test.installed  ## draw the README's pictures and tables anew
 
 sheet: $(VENV)/test.installed  ## draw every figure and explorer on two sheets in docs/, to look at
 	$(BIN)/python -m tools.contact_sheet $(KEEP)
+
+lesson-sheet: $(VENV)/test.installed  ## run every lesson in JupyterLab and photograph its explorers
+	$(BIN)/python -m tools.lesson_sheet $(KEEP)
 
 bench:  ## measure every implementation, side by side, in an environment with the peers
 	@$(MAKE) --no-print-directory VENV=$(VENV)-bench measured

@@ -95,6 +95,7 @@ def arrange(browser: Browser, pictures: dict[str, Path], page: Path) -> bytes:
 
 
 def save_sheet(path: Path, picture: bytes) -> None:
+    """Write a sheet with few colours, in a small file."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
 
@@ -104,6 +105,7 @@ def _file_name(name: str) -> str:
 
 
 def find_browser() -> str:
+    """Return the path of a browser, or end and say what is missing."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         sys.exit(f"needs a browser: install one of {', '.join(BROWSERS)}")

@@ -19,7 +19,7 @@ _KINDS = {
     "gained": ("seen only after", style.PALETTE[0]),
 }
 _RULE_NAMES = {"chunks": "Chunk rule", "sliding": "Sliding rule"}
-_MOST_CELLS = 128  # along a side in a page, where a cell has a text to point at
+_EXACT, _MOST_CELLS = 128, 96  # a side in a page: each position, else so many cells; all have texts
 _SIDES = ((0.0, 0.46), (0.54, 1.0))
 
 
@@ -107,8 +107,9 @@ def _laid_out(figure: Any, leak: Leak) -> Any:
 
 def _shared(leak: Leak, rule: LeakOfRule) -> tuple[int, dict[str, np.ndarray]]:
     """Let neighbours share a cell where there are too many; return its side and the counts."""
-    share = -(-leak.grid.n_cells // _MOST_CELLS)
-    starts = np.arange(0, leak.grid.n_cells, share)
+    n_cells = leak.grid.n_cells
+    share = 1 if n_cells <= _EXACT else -(-n_cells // _MOST_CELLS)
+    starts = np.arange(0, n_cells, share)
     counts = {kind: getattr(rule, kind) for kind in _KINDS}
     for axis in (0, 1):
         counts = {kind: np.add.reduceat(n, starts, axis) for kind, n in counts.items()}
@@ -117,15 +118,17 @@ def _shared(leak: Leak, rule: LeakOfRule) -> tuple[int, dict[str, np.ndarray]]:
 
 def _texts(counts: dict[str, np.ndarray], per_cell: int) -> np.ndarray:
     """Say of every cell in which somebody is seen what becomes of its pairs."""
-    texts = np.full(counts["kept"].shape, "", dtype=object)
-    for row, column in np.argwhere(sum(counts.values()) > 0).tolist():
-        pairs = {kind: int(n[row, column]) for kind, n in counts.items()}
-        texts[row, column] = "<br>".join(
-            words if per_cell == 1 else f"{count(pairs[kind], 'pair')} {words}"
-            for kind, (words, _) in _KINDS.items()
-            if pairs[kind]
+    pairs = np.stack(list(counts.values()))
+    known, which = np.unique(pairs.reshape(len(pairs), -1), axis=1, return_inverse=True)
+    texts = [
+        "<br>".join(
+            words if per_cell == 1 else f"{count(n, 'pair')} {words}"
+            for n, (words, _) in zip(numbers, _KINDS.values(), strict=True)
+            if n
         )
-    return texts
+        for numbers in known.T.tolist()
+    ]
+    return np.array(texts)[which].reshape(pairs.shape[1:])
 
 
 def _hover(per_cell: int) -> str:

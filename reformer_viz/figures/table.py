@@ -1,6 +1,6 @@
 """The numbers behind a Plotly figure as a table: the chart for those who cannot see it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,9 @@ def rows_of(figure: Any) -> list[list[str]]:
         for numbers in _points(trace):
             total += 1
             if total <= MOST_ROWS:
-                rows.append([*before, name, *numbers, *[""] * (len(axes) - len(numbers))])
+                rows.append(
+                    [*before, name, *map(_written, numbers), *[""] * (len(axes) - len(numbers))]
+                )
     if total > MOST_ROWS:
         rows.append(["…", f"{total:,} rows in all", *[""] * (len(head) - 2)])
     return [head, *rows]
@@ -76,8 +78,8 @@ def _title(figure: Any, traces: list, axis: str) -> str:
     return titles.pop() if len(titles) == 1 else axis
 
 
-def _points(trace: Any) -> Iterator[list[str]]:
-    """Yield the coordinates of a trace's points, written; gaps are left out."""
+def _points(trace: Any) -> Iterator[Sequence]:
+    """Yield the coordinates of a trace's points; gaps are left out."""
     if trace.type == "heatmap":
         z = raw(trace.z)
         xs, ys = (
@@ -86,14 +88,14 @@ def _points(trace: Any) -> Iterator[list[str]]:
         )
         said = z if trace.text is None else raw(trace.text)
         for row, column in np.argwhere(z == z).tolist():  # a cell without a number is a gap
-            yield [_written(xs[column]), _written(ys[row]), _written(said[row, column])]
+            yield [xs[column], ys[row], said[row, column]]
         return
     axes = [raw(trace[axis]) for axis in ("x", "y", "z") if axis != "z" or "z" in trace]
     length = max(len(values) for values in axes)
     columns = [values.tolist() if len(values) else range(length) for values in axes]
     for point in zip(*columns, strict=True):
         if not any(value is None or value != value for value in point):
-            yield [_written(value) for value in point]
+            yield point
 
 
 def _written(value: Any) -> str:

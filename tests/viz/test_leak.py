@@ -37,7 +37,7 @@ def test_the_figure_colours_what_changed():
 
 
 @pytest.mark.parametrize(
-    ("length", "share", "positions"), [(200, 1, 1), (700, 3, 3), (5000, 4, 20)]
+    ("length", "share", "positions"), [(200, 1, 1), (700, 4, 4), (5000, 6, 30)]
 )
 def test_the_chart_has_the_figure_s_cells_and_tells_their_counts(length, share, positions):
     leak = leak_of(length)
