@@ -81,6 +81,25 @@ def test_a_worker_s_end_is_a_reason_and_not_a_number(monkeypatch):
     assert "ended with exit code 1: KeyError: 'plot_nothing'" in found["skipped"]
 
 
+def test_what_is_measured_later_stands_where_it_belongs(monkeypatch, tmp_path):
+    monkeypatch.setattr(views, "RESULTS", tmp_path)
+    monkeypatch.setattr(
+        views,
+        "runs",
+        lambda asked: [
+            {"part": part, "view": view, "length": 64, "seconds": 1.0}
+            for view in asked.only
+            for part in asked.parts
+        ],
+    )
+    for names in (["recall", "bucketing"], ["leak"]):
+        views.main(["--parts", "display", "controls", "--only", *names])
+    record = json.loads((tmp_path / "views.json").read_text())
+    assert [(run["part"], run["view"]) for run in record["runs"]] == [
+        (part, view) for part in ("controls", "display") for view in ("bucketing", "leak", "recall")
+    ]
+
+
 # ----------------------------------------------------------------------------------- the table
 
 

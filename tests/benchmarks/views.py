@@ -40,6 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     for run in runs(asked):
         record["runs"].append(run)
         print(in_a_line(run), flush=True)
+        record["runs"].sort(key=_place)
         write(record, path)
     print(os.path.relpath(path))
     return 0
@@ -157,6 +158,11 @@ def _lengths_of(key: str, wanted: tuple[int, ...]) -> list[int]:
     """Return the lengths that an explorer takes; 0 for one that has none."""
     most = EXPLORERS[key].most
     return [0] if most is None else [length for length in wanted if length <= most]
+
+
+def _place(run: dict[str, Any]) -> tuple[int, int]:
+    """Return where a run stands among the others, whenever it was measured."""
+    return PARTS.index(run["part"]), [*EXPLORERS, *FIGURES].index(run["view"])
 
 
 def _is_asked(run: dict[str, Any], asked: argparse.Namespace) -> bool:
