@@ -96,7 +96,7 @@ def _laid_out(figure: Any, leak: Leak) -> Any:
         yaxis={**query, "range": ends[::-1]},
         xaxis2={**key, "range": ends, "domain": _SIDES[1]},
         yaxis2={**bare, "range": ends[::-1], "anchor": "x2"},
-        legend={"title": {"text": _later(leak)}, "traceorder": "normal"},
+        legend={"traceorder": "normal"},
     )
     for (window, rule), (left, _) in zip(leak.rules.items(), _SIDES, strict=True):
         looks = {"showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 13}}

@@ -22,7 +22,7 @@ function chartIn(page) {
   const live = make('div', { hidden: true });
   const chart = make('div', { className: 'rx-chart' }, image, live);
   const place = {};
-  let rows = [], drawn = null, dark = null;
+  let rows = [], drawn = null, dark = null, width = 0;
 
   const nodes = [
     make('style', { textContent: CHART_CSS }), chart, page.sentence, page.details, page.caption,
@@ -44,7 +44,17 @@ function chartIn(page) {
     live.replaceChildren(...(figure ? [figure] : []));
     live.hidden = !figure;
     image.hidden = !!figure;
+    width = 0;
+    requestAnimationFrame(fit);
   }
+
+  // A live figure was drawn before it had a place, and looks at its room when the window changes.
+  function fit() {
+    if (live.hidden || width === live.clientWidth) return;
+    width = live.clientWidth;
+    window.dispatchEvent(new Event('resize'));
+  }
+  new ResizeObserver(fit).observe(live);
 
   function drawAlone({ chart: figure, templates, config }) {
     const { data, layout } = JSON.parse(figure), template = templates[+isDark(chart)];

@@ -96,6 +96,23 @@ def live(watch, lab, folder):
     watched.context.close()
 
 
+def test_charts_are_as_wide_as_their_room_also_when_it_changes(live):
+    fills = """() => [...document.querySelectorAll('.rx-chart')].every(chart => {
+      const widths = [chart, chart.querySelector('.main-svg')].map(
+        each => each.getBoundingClientRect().width);
+      return Math.abs(widths[0] - widths[1]) < 1.5;
+    })"""
+    live.page.wait_for_function(fills)
+    before = live.page.locator(".rx-chart").first.bounding_box()["width"]
+    live.page.keyboard.press("Control+B")  # the side bar
+    live.page.wait_for_function(
+        "width => Math.abs(document.querySelector('.rx-chart').offsetWidth - width) > 100",
+        arg=before,
+    )
+    live.page.wait_for_function(fills)
+    live.page.keyboard.press("Control+B")
+
+
 @each
 def test_a_control_moved_by_the_keyboard_changes_what_is_drawn_said_and_computed(live, case):
     start, moved = case.panel(), case.panel(**case.moved)
