@@ -59,8 +59,11 @@ lessons.begin()
 #
 # Vectors with the same number share a **bucket**. The tokens are then sorted by bucket and cut into
 # **chunks** of equal length, and a token looks only at its bucket-mates in its own chunk and the one
-# before. A near neighbour can end up in another bucket by bad luck, so this is done in several
+# before, which together are its **window**. A near neighbour can end up in another bucket by bad luck, so this is done in several
 # independent **rounds**, and a token sees whoever any of them shows.
+#
+# The picture's text is made up: a word of random letters, said twice. Every letter is a random direction,
+# and a token's vector is its letter's direction plus some *noise*.
 #
 # Point at a token, or select the picture and use the arrow keys: its bucket-mates light up, those
 # that it may look at and those that the window lost. Then move the controls.
@@ -249,6 +252,9 @@ for step, seen in zip(film.data.recording.steps[1::2], sought_seen[1::2], strict
     )
 
 # %% [markdown]
+# *What we saw:* some of the pairs come together while the loss hardly moves, most of the others while it falls.
+# Neither waits for the other. [Lesson 09](09_train_duplicate.ipynb) looks at it on a longer sequence.
+#
 # What did it learn to hash? `model.trace` runs the model once and keeps what every layer's attention
 # saw: queries-and-keys, values, and the plan that was used. Here is one sequence that it has never
 # seen; each copied token should share a bucket with what it must look at. The cell counts that in the
@@ -273,6 +279,10 @@ print("most of the needed pairs were seen:", found >= len(needed) // 2)
 #
 # So nothing needs to wait: the backward pass computes every input again, from the last layer to the
 # first. The function and its gradients stay the same; only the memory changes.
+#
+# Four ways are measured. *Standard* keeps everything; *checkpointed* keeps every layer's input and runs the
+# layer again; *reversible* is the above; *reversible, chunked* also computes feed-forward and loss piece by
+# piece (`ff_chunks`, `loss_chunks`: these pieces have nothing to do with the chunks of section 1).
 
 # %%
 from dataclasses import replace
@@ -294,12 +304,11 @@ plot_memory(memory)
 
 # %% [markdown]
 # The numbers are counted, not estimated: every tensor that is alive, storage by storage, so they are
-# the same on every machine. What still grows are the buckets (the replay must not hash again: it would
-# attend elsewhere), the random states, and of course the parameters with their gradients. The price
-# is time: every layer runs twice.
+# the same on every machine. What still grows are the buckets (the second run, the *replay*, must not hash
+# again: it would attend elsewhere), the states of the random generator, from which the replay draws the same
+# dropout, and of course the parameters with their gradients. The price is time: every layer runs twice.
 #
-# Look at the *peak* as well: *checkpointing*, which keeps every layer's input and runs the layer again, has the
-# lowest from the second depth on. These stacks are shallow; [lesson 07](07_reversible.ipynb) asks from which
+# Look at the *peak* as well: *checkpointing* has the lowest from the second depth on. These stacks are shallow; [lesson 07](07_reversible.ipynb) asks from which
 # depth on reversing wins.
 #
 # Same weights, same tokens, once reversible and once not:
@@ -320,8 +329,8 @@ print("the gradients agree within 1e-12:", agree)
 #
 # `TextBytes` predicts a text byte by byte. Its default needs no network: the English text that every
 # Python carries for its `help()`. A tenth of its topics is held out. The measure is **bits per byte**,
-# which compression programs share: `xz`, given the training text first, is the bar beside ours, and
-# a hard one: the topics quote each other, and `xz` looks back over all of them.
+# which compression programs share: `xz`, given the training text first, is a bar to hold ours against, below
+# for Python code and in [lesson 10](10_train_text.ipynb) for this text.
 #
 # Learning to write takes longer than a tour, so the course brings a writer. Its layers are of two kinds, as
 # in the authors' configurations: attention in a local window, and LSH attention.

@@ -283,11 +283,12 @@ plot_sparsity(told)
 #
 # This is where the lessons go: below, *hashing* chooses the pairs of our sixteen words, four times
 # with different dice. A colour says which of these rounds saw the pair first; at the right stands what
-# full attention would do. The controls named buckets and rounds belong to the next lessons. Noise you know:
-# it pushes every vector away from its word.
+# full attention would do. The controls named buckets and rounds belong to the next lessons. Noise is added
+# here only to what is hashed: the hash sees every vector pushed away from its word, and full attention keeps
+# the vectors as they are.
 #
-# > **Predict, then move.** Push `noise` up. Will the weights gather on fewer keys or spread over more? And
-# > will the hash find more of the weight than before, or less?
+# > **Predict, then move.** Push `noise` up. What changes, the weights at the right, the pairs that the rounds
+# > see, or both? And will the hash find more of the weight than before, or less?
 
 # %%
 from reformer_viz import explore_sparsity
@@ -305,9 +306,9 @@ print(explorer)
 explorer.controls["noise"].value = 0.0
 
 # %% [markdown]
-# What you see: as long as equal words point the same way, the hash finds a much larger share of the weight
-# than of the pairs. When they do not, the two shares are nearly alike: it has nothing to go by, and might as
-# well have chosen by lot. The last number says what it costs: scores are computed in *tiles*, blocks of queries and
+# What you see: the weights stay, since noise reaches only the hash. Without it the hash finds a much larger
+# share of the weight than of the pairs. With much of it the two shares are nearly alike: equal words no longer
+# point the same way for the hash, which might as well have chosen by lot. The last number says what it costs: scores are computed in *tiles*, blocks of queries and
 # keys, and what of a tile is not visible is thrown away ([lesson 11](11_fast.ipynb)). For sixteen tokens four rounds
 # compute *more* scores than full attention. Hashing is for long texts.
 #

@@ -145,7 +145,7 @@ for angle in (10, 30, 60, 90, 150):
 
 # %% [markdown]
 # *What you see:* one round is a poor filter. At 30 degrees it misses many pairs; fewer buckets would find
-# more, and let more strangers in. Several **rounds**, each with directions of its own, do both: a pair is
+# more, and let more strangers in. Several **rounds**, each with directions of its own, find more as well: a pair is
 # found if *any* round finds it, with probability $1 - (1 - p)^n$, so near pairs are almost always found.
 # Strangers profit, too: random vectors of many numbers stand nearly at right angles, and the row for 90
 # degrees says how many of them four rounds let in. More buckets keep them out, and lesson 04 asks how many
@@ -473,8 +473,8 @@ check.rounds_needed(answer)
 #
 # <details><summary>Why are several rounds better than fewer buckets?</summary>
 #
-# Fewer buckets let more strangers in. Rounds raise the probability of near pairs to nearly one while that of far
-# pairs stays low.
+# Rounds raise the probability of near pairs to nearly one. That of far pairs rises as well, so one takes many
+# buckets, which make it small in a single round, and then enough rounds to get the near pairs back.
 #
 # </details>
 #

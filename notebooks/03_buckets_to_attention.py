@@ -82,7 +82,7 @@ for chunk in range(4):
 #
 # Buckets are unequally long, and computers like equal pieces: so the sorted sequence is cut into chunks of a
 # fixed length, wherever the borders fall. A border may divide a bucket. Therefore a token sees its own chunk *and
-# the one before* (Eq. 5), and of these only its bucket-mates, and of these only earlier positions. Every rule
+# the one before* (Eq. 5), together its **window**, and of these only its bucket-mates, and of these only earlier positions. Every rule
 # is one line:
 
 # %%
@@ -224,7 +224,9 @@ print(many)
 #
 # ## 7. What long buckets lose
 #
-# A bucket that is longer than the window loses pairs, in every round. Count them before you trust a plan: left, how
+# The first slot of a chunk looks back one chunk length, the last one nearly two. So a bucket of up to
+# `chunk_length + 1` tokens loses no pair, wherever the borders fall; a longer one may lose pairs, and one longer
+# than two chunks must, in every round. Count them before you trust a plan: left, how
 # many tokens the buckets hold; in the middle, the longest buckets with their pairs, seen and lost; right, which
 # share of its pairs each bucket loses.
 #
@@ -246,7 +248,7 @@ for control, value in (("n_hashes", 8), ("n_buckets", 32), ("chunk_length", 32))
 
 # %% [markdown]
 # *What you see:* longer chunks help most. More rounds hash again, into buckets about as long, and each of them loses
-# about the same share. Twice as many buckets do little here, since the made-up text has few letters: tokens of one
+# about the same share. Twice as many buckets do little here, since the made-up text has few different letters, each of them one direction: tokens of one
 # letter stay together, however finely the directions are cut. (Turn *noise* up, and more buckets do help.)
 #
 # ## What surprised us

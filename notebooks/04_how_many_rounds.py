@@ -86,8 +86,9 @@ for n in range(1, 5):
     print(f"the first {n} rounds together show {found} of {len(twins)} twins")
 
 # %% [markdown]
-# What you see: the union only grows, and what a later round adds gets less, for it finds again much
-# of what was found before.
+# What you see: the union only grows. How much a round adds depends on its dice, and with so few twins a later
+# one can add more than an earlier one. On average it adds less, for it finds again much of what was found
+# before: section 2 counts that over many draws.
 
 # %% [markdown]
 # ## 2. What theory says

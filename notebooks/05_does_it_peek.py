@@ -172,8 +172,9 @@ score = torch.tensor(3.1416)
 print(f"{spacing.item():.4f}; so 3.1416 comes back as {((score - 1e5) + 1e5).item():.4f}")
 
 # %% [markdown]
-# which is fine in one softmax, and wrong as soon as rounds are weighed by their totals (Eq. 14). Worse is
-# the row where *everything* is masked by the same large number: softmax then spreads the weight over all of
+# which does no harm here: where another round shows somebody, this one gets weight 0, and where none does,
+# every round returns the token's own value. But such a total is no longer the log of a sum of scores, and the
+# number has to fit the type: in 16 bits (float16) $10^5$ is infinite. Worse is the row where *everything* is masked by the same large number: softmax then spreads the weight over all of
 # it, future and padding included. So here it is decided by logic: where no round shows anybody
 # (`log_total` is minus infinity), the output is the token's own value.
 
@@ -213,8 +214,8 @@ for i, j in (seen_before ^ seen_after)[:CUT].nonzero().tolist():
 # and a word loses or gains a bucket-mate, without any later token having been looked at.
 #
 # > **Predict.** 256 tokens; all from position 128 on are replaced. How many of the 128 earlier outputs
-# > change? With 16 buckets, so that a bucket fits into the window; with 4, so that it does not; and across
-# > buckets, where a query sees its whole window?
+# > change? With 16 buckets, about half as long as a window; with 4, longer than it; and across buckets, where a
+# > query sees its whole window? And with 16 buckets, if fewer tokens at the end are replaced: fewer rows?
 
 # %%
 from reformer_viz import measure_leak, plot_leak
@@ -223,7 +224,6 @@ generator = torch.Generator().manual_seed(7)
 text = torch.rand(1, 1, 256, 16, generator=generator) * 2 - 1
 text_values = torch.rand(1, 1, 256, 8, generator=generator)
 future = torch.rand(1, 1, 128, 16, generator=generator) * 2 - 1
-other_text = torch.cat([text[:, :, :128], future], dim=2)
 
 
 def plan_of(vectors, n_buckets=16, **rule):
@@ -232,20 +232,27 @@ def plan_of(vectors, n_buckets=16, **rule):
     return plan_chunks(buckets, n_buckets=n_buckets, chunk_length=16, causal=True, **rule)
 
 
-def rows_that_change(**rule):
-    """Count the first 128 outputs that other vectors from 128 on change."""
+def rows_that_change(cut=128, **rule):
+    """Count the outputs before `cut` that other vectors from there on change."""
+    other_text = torch.cat([text[:, :, :cut], future[:, :, cut - 128 :]], dim=2)
     before, after = (lsh_attention(x, text_values, plan_of(x, **rule)) for x in (text, other_text))
-    return int(((before - after)[0, 0, :128].abs() > 1e-5).any(-1).sum())
+    return int(((before - after)[0, 0, :cut].abs() > 1e-5).any(-1).sum())
 
 
 print("16 buckets:", rows_that_change(), "of 128 rows change")
 print(" 4 buckets:", rows_that_change(n_buckets=4))
 print("16 buckets, across:", rows_that_change(within_bucket=False))
+for cut in (192, 240, 255):
+    print(f"16 buckets, others from {cut} on:", rows_that_change(cut), f"of {cut} rows change")
+largest = max(plan_of(text).buckets[0, 0, round].bincount().max().item() for round in range(2))
+print(f"the largest of 16 buckets holds {largest} tokens; safe are {16 + 1}")
 
 # %% [markdown]
-# The tokens' own buckets are untouched, and nobody sees the future; the borders did it. While every bucket
-# fits into the window there is nothing to cut, and the paper's restriction to one's own bucket (Eq. 4) keeps
-# the leak shut. A bucket longer than its window opens it, and across buckets it is wide open.
+# The tokens' own buckets are untouched, and nobody sees the future; the borders did it. Where the part of a
+# bucket up to the query fits into one chunk length and one, no border can take anything away, and the paper's
+# restriction to one's own bucket (Eq. 4) keeps the leak shut. With 16 buckets that holds for the first half,
+# where the early tokens of each bucket are still few, and not later: no row changed at 128, and that was not
+# safety. A longer bucket opens the leak, and across buckets it is wide open.
 #
 # The cure is to count from the query instead of from the start: `window="sliding"` shows a query the
 # `chunk_length` slots before its own, within its bucket. Those are earlier tokens of the same bucket
@@ -322,9 +329,10 @@ print(explorer)
 #
 # *Training and perplexity.* A language model is trained and measured on whole sequences, each token
 # predicted from the tokens before it, all at once. With the chunk rule those predictions were made with
-# other windows than the model has when it writes. The future's *content* is not in them, so this is no
-# cheating that one could train on easily; but the perplexity of a paper is then not, exactly, the
-# perplexity of the model that writes.
+# other windows than the model has when it writes. No later token's value is in them, and no gradient flows
+# through buckets, so a model cannot learn this way directly. But which earlier keys are seen depends on what
+# comes later, and how much a trained model gains from that we did not measure. The perplexity of a paper is then
+# not, exactly, the perplexity of the model that writes.
 #
 # *Decoding.* When it writes, the tokens after the present one do not exist yet. So we can compare, for
 # every position: the prediction from the prefix alone, and that of the full pass.

@@ -402,12 +402,14 @@ print("and not where the head looks:", longer[0] < 0.3)
 # What you see: without positions the shared head looks at the twin most, and much less at the wanted
 # key. Trained longer it still looks there, and learns to answer all the same. It cannot aim, but it can
 # *subtract*: the twin's value is the token's own word, which is known, so the direct path takes it away, and
-# what is left points at the next word. With positions it aims as well as a head with separate vectors.
+# what is left points at the next word. With positions it aims too, but at a *place*: here the copy always stands
+# the same distance back, so that the head need not look at words. For repeats at a changing distance that proves
+# nothing. (One start each; other seeds give other digits.)
 #
 # **A pattern that cannot be expressed is not yet a function that cannot.** But reading a faint rest is
 # slow to learn, and with hashing there is a catch: a key that is not the nearest is found less surely, so that
-# it takes more rounds, and what is not seen leaves no rest. In a Reformer the way out is the other one, positions, or an earlier
-# layer that makes vectors which know where they are.
+# it takes more rounds, and what is not seen leaves no rest. The ways out of a Reformer are positions, where
+# distances are fixed, and layers that do not share: an earlier one can make vectors which know what came before.
 
 # %% [markdown]
 # ## 6. The gradient of a key
@@ -477,7 +479,8 @@ for layer in model.layers[:2]:
 #   there. Our `full_attention` keeps unit keys and oneself last, so that hashing has a limit to be held against.
 # - **Cross attention has no shared form.** Users asked two libraries for it; with $q$ from one sequence and $k$ from
 #   another, $h(q) = h(k)$ is nobody's gift.
-# - **Symmetry costs a causal head almost nothing.** We had expected the opposite, until we fitted one.
+# - **Symmetry costs a causal head almost nothing where every token may have a vector of its own.** We had expected
+#   the opposite, until we fitted one. Where vectors come from content it costs the pointer of section 5.
 
 # %% [markdown]
 # ## Exercises

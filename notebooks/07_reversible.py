@@ -25,7 +25,8 @@
 # - decide by numbers between reversing and checkpointing;
 # - name a mistake in an LSH attention from its picture and its gradient.
 #
-# Needs: [from buckets to attention](03_buckets_to_attention.ipynb). Words: [glossary](../docs/glossary.md).
+# Needs: [from buckets to attention](03_buckets_to_attention.ipynb); for section 7 also [how many
+# rounds](04_how_many_rounds.ipynb) and [does it peek?](05_does_it_peek.ipynb). Words: [glossary](../docs/glossary.md).
 #
 # Paper: Sec. 3, "Reversible Transformer" (Eq. 7-9).
 #
@@ -136,8 +137,8 @@ print(f"all {len(gradients)} gradients agree within 1e-12:", agree)
 # takes away are not those that were added, and every layer before it gets wrong ones.
 #
 # So the stack keeps a **memo** from the first run, the buckets, in the smallest integers that hold them,
-# and the state of the random generator. How wrong would it go without? Below one layer is undone with its
-# own buckets, and with fresh ones.
+# and the state of the random generator. What happens without it? Below the change $f(x_2)$, which undoing
+# must take away again, is computed a second time, with the kept buckets and with fresh ones.
 
 # %%
 with torch.no_grad():
@@ -149,14 +150,14 @@ with torch.no_grad():
 
 print("memo:", tuple(memo.shape), memo.dtype)
 print("with the memo, the change is the same:", torch.equal(change, again))
-print(
-    "with fresh buckets, numbers that differ:", int((change != fresh).sum()), "of", change.numel()
-)
+off = float((change - fresh).norm() / change.norm())
+print(f"with fresh buckets it is off by {off:.0%} of its length")
 
 # %% [markdown]
-# The gradient suffers in the same way. The paper's own code keeps the buckets too; an implementation
-# that hashed afresh in its backward pass would train, a little worse, and never say so. (The bug
-# switchboard at the end of this lesson has it as one of its switches.)
+# The gradient suffers in the same way, and in a deep stack wrong inputs are handed on to every layer before.
+# Nothing raises an error. The authors' code keeps the buckets "for training stability", and another library
+# added it after its users had reported instability. (The bug switchboard at the end of this lesson has it as
+# one of its switches.)
 #
 # ## 4. What is alive, operation by operation
 #
@@ -226,9 +227,14 @@ print(f"{kept[-1]:.1f} times at {depths[-1]} layers")
 # second stream and repeats the forward exactly. Reversible layers win where what is kept fills the
 # memory: very deep, very long, large batches. Both pay with about one more forward pass.
 #
+# Read the crossing with care. All four are the same model of two streams, at one small size; an ordinary
+# Transformer has one stream, and its checkpoints would be half as large. The time is a count of passes, not
+# measured here. And whether two streams learn as well as one is another question: the paper's Figure 3
+# (right) says yes, a reproduction of 2021 found the reversible model somewhat worse.
+#
 # ## 6. Nothing is quite exact
 #
-# Adding and taking away rounds. In float64 the inputs came back within $10^{-14}$; training uses fewer
+# Every sum and every difference is rounded to the digits of its number format. In float64 the inputs came back within $10^{-14}$; training uses fewer
 # digits. How far off is a stream after it was computed back through many layers, and does it matter to
 # the gradients?
 
@@ -237,13 +243,17 @@ from reformer_viz import measure_reconstruction, plot_reconstruction
 
 error = measure_reconstruction(replace(config, n_layers=12))
 print(error.describe())
+streams = {kind: off[-1] for kind, off in error.errors.items()}  # computed back through every layer
+for what, off in (("streams", streams), ("gradients", error.gradients)):
+    closer = bool(2 * off["autocast"] < off["bfloat16"])
+    print(f"{what}: autocast at least twice as close as bfloat16: {closer}")
 plot_reconstruction(error)
 
 # %% [markdown]
 # *What you see:* in float32 nothing that training would notice. In bfloat16 the streams themselves are
-# rounded at every addition, and the error grows from layer to layer. Under autocast only the products are
-# rounded: the streams come back almost exactly, until a product is rounded the other way the second
-# time (the step in its curve), and stay several times closer. So leave the streams in float32, and look
+# rounded at every addition, and the error grows from layer to layer. With products in bfloat16 and streams in
+# float32 (what PyTorch calls *autocast*) only the products are rounded: the streams come back almost exactly, until a product is rounded the other way the second
+# time (the step in its curve), and stay closer, as the last lines say. So leave the streams in float32, and look
 # at such a picture of your own model before you trust either.
 #
 # ## 7. Which bug is on?
@@ -256,7 +266,8 @@ plot_reconstruction(error)
 # the gradient from that of the output.
 #
 # > **Predict, then move.** Switch on *fresh hashes in the backward*: what changes in the picture? And for
-# > *repeats counted*, what happens to the error with a single round? Then choose a mystery and guess.
+# > *repeats counted*, what happens to the error with a single round? Then choose a mystery under *bug*, and your
+# > answer under *guess*: the sentence says whether it is right.
 
 # %%
 from reformer_viz import explore_bugs
@@ -280,7 +291,7 @@ print(switchboard)
 # ## What surprised us
 #
 # - **"Reversible" code that keeps everything.** Chunked feed-forward saves memory in the forward pass of
-#   both well-known implementations; their backward pass then builds the whole wide middle at once. What
+#   the two PyTorch libraries that most people use; their backward pass then builds the whole wide middle at once. What
 #   is not saved in the backward is not saved. Here every piece runs forward and backward in turn.
 # - **A setting that reads backwards.** A user reported that reversible layers use nearly three times the
 #   memory. In that library they are switched on *above* a length, which the user had set to twice theirs: most

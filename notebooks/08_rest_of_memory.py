@@ -101,7 +101,8 @@ for name, way in (("only cut", only_cut), ("the package's in_pieces", in_pieces)
 # The trap is in the first three lines. Cutting alone changes nothing of what autograd keeps: for the
 # backward pass it holds the middle of *every* piece. `in_pieces` checkpoints each piece, so that its middle is
 # computed again when its turn comes; inside a reversible stack the replay does the same, piece by piece.
-# (The well-known implementations cut the forward pass only: their step peaks as if nothing were cut.)
+# (The authors' code computes each piece again in the backward, too. The two PyTorch libraries that most people
+# use cut the forward pass only: for the backward they keep what an uncut layer keeps.)
 #
 # One thing does depend on the cuts: dropout. Each piece draws its own masks, so the numbers differ for
 # another `ff_chunks`, as they would for another seed.
@@ -137,8 +138,9 @@ assert sum(table.numel() for table in small.parameters()) == 1024 * 256
 # %% [markdown]
 # What is the price? Neighbours in a row share their row's vector, and two places below each other share
 # the column's. The table can no longer give *any* vectors. Whatever matrix reads
-# $[\text{row};\, \text{column}]$, the result is a part for the row plus a part for the column; a shift that is
-# exact across row ends cannot be written so ([lesson 09](09_train_duplicate.ipynb)).
+# $[\text{row};\, \text{column}]$, the result is a part for the row plus a part for the column. To be exact across
+# row ends, a shift then needs all positions on one straight line, where neighbours are hardly told apart
+# ([lesson 09](09_train_duplicate.ipynb)).
 #
 # Here are the course's sixteen tokens on the grid, and below it how alike (cosine) any two of the sixteen positions
 # are: in the same row, in the same column, or in neither.
@@ -270,7 +272,9 @@ print("chunked, as much alive as with a middle of 64 in place of 2,048: at", as_
 #
 # And what did none of it make smaller? Below are the parts that remain in the *smallest* of the four ways,
 # at the longest text. Parameters come three times more: as gradients, and twice in AdamW's memory. For a
-# large model on a short text that is nearly all, and nothing in the Reformer touches it.
+# large model on a short text that is nearly all. Axial positions and shared query-keys make it somewhat smaller; the
+# paper (Sec. 3) proposes to keep the parameters of layers at rest in the CPU's memory, which this package leaves
+# to others.
 
 # %%
 step_memory = memory.steps["chunked"]

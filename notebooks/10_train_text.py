@@ -53,8 +53,11 @@ lessons.begin()
 #
 # The text is cut into bytes, so there are 256 tokens and nothing is unknown. A language model gives every
 # next byte $x_t$ a probability, and its loss is the mean of $-\log p(x_t \mid x_{<t})$. With logarithms of
-# base 2 that is a number of **bits per byte**: the length to which this model, with an arithmetic coder,
-# would compress the text. A plain byte has 8, and a model that knows nothing needs all of them.
+# base 2 that is a number of **bits per byte**: the length to which a strictly causal model, with an arithmetic
+# coder, would compress the text. A plain byte has 8, and a model that knows nothing needs all of them. Ours is
+# measured in one full pass with the paper's chunks, whose borders later bytes move ([lesson
+# 05](05_does_it_peek.ipynb)): a decoder could not repeat its probabilities exactly, so read the number as a loss.
+# It also leaves out the first byte of every window, which `xz` has to pay for.
 #
 # The unit is the same for compression programs, and so `xz` is a bar: how much does its file grow by the
 # held-out text, if it has read the training text first?

@@ -105,7 +105,8 @@ for length in (1024, 2048, 4096, 8192, 16384):
 # *What you see:* from line to line the length doubles and full attention's pairs grow fourfold. LSH attention's
 # grow a little faster than the length: random vectors do not fill all buckets evenly, the less so the more
 # directions there are. (Above 128 buckets a bucket is two choices among fewer directions each: hence the step back
-# after 4,096 tokens.) If a pair cost the same in both, they would be level at the length in the last column. It does not
+# after 4,096 tokens.) A trained head fills its buckets less evenly still ([lesson 10](10_train_text.ipynb)): then more
+# of a window is in sight, and long buckets lose pairs. If a pair cost the same in both, they would be level at the length in the last column. It does not
 # cost the same.
 #
 # ## 2. Count the work
@@ -237,7 +238,7 @@ for name, line in (("LSH, 4 rounds", ours[-1]), ("full", exact)):
 #
 # ## What surprised us
 #
-# - **The published implementations waste most of the machine.** Both compute whole tiles, in several copies of keys
+# - **The two PyTorch libraries that most people use waste most of the machine.** Both compute whole tiles, in several copies of keys
 #   and values; the README says how much memory and time that costs. The algorithm was not the slow part.
 # - **`argmax` is slow.** `hashing.py` looks for the largest and the smallest product instead and asks afterwards
 #   where they stand: several passes over the products, and still quicker than torch's one.
