@@ -42,7 +42,22 @@ def choice(
     options = [option if isinstance(option, tuple) else (str(option), option) for option in options]
     if value not in [option for _, option in options]:
         options.append((str(value), value))
-    return Dropdown(description=description, options=options, value=value, style=dict(style))
+    control = Dropdown(description=description, options=options, value=value, style=dict(style))
+    if None in (value for _, value in options):
+        _keep_chosen(control)
+    return control
+
+
+def _keep_chosen(control: Dropdown) -> None:
+    """Let None choose the option that has it: to ipywidgets it means that nothing is chosen."""
+    place = [value for _, value in control.options].index(None)
+
+    def choose(_: object = None) -> None:
+        if control.index is None:
+            control.index = place
+
+    control.observe(choose, "index")
+    choose()
 
 
 def noise_and_rotations(noise: float | int, rotations: int) -> dict[str, Widget]:

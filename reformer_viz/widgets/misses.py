@@ -25,7 +25,7 @@ from reformer_viz.measure.misses import (
     measure_misses,
 )
 from reformer_viz.widgets.call import Call
-from reformer_viz.widgets.controls import NARROW, choice, slider
+from reformer_viz.widgets.controls import choice, slider
 from reformer_viz.widgets.panel import Panel
 
 MOST_TOKENS = 1024
@@ -177,7 +177,7 @@ def _rows(source: Any) -> Any:
 def _layers(config: ReformerConfig, layer: int | None) -> Widget:
     """Make the choice among the layers that hash."""
     lsh = [i for i in range(config.n_layers) if config.attention_of(i) == "lsh"]
-    return choice("layers", layer, [("all hash", None), *((f"{i} alone", i) for i in lsh)], NARROW)
+    return choice("layers", layer, [("all hash", None), *((f"{i} alone", i) for i in lsh)])
 
 
 def _sequences(source: Any, sequence: int | None) -> dict[str, Widget]:
@@ -189,4 +189,4 @@ def _sequences(source: Any, sequence: int | None) -> dict[str, Widget]:
     if not first and sequence is None:
         sequence = 0
     options = [*first, *((str(number), number) for number in range(count))]
-    return {"sequence": choice("sequence", sequence, options, NARROW)}
+    return {"sequence": choice("sequence", sequence, options)}

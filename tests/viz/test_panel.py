@@ -15,6 +15,7 @@ from reformer_core import ReformerConfig
 from reformer_viz import explore_bucketing, explore_memory, explore_speed, style
 from reformer_viz.widgets.call import Call, literal
 from reformer_viz.widgets.chart import CONFIG
+from reformer_viz.widgets.controls import choice
 from reformer_viz.widgets.panel import Panel
 
 MOST_TO_EXPORT = 6e6  # bytes
@@ -358,3 +359,15 @@ def test_a_panel_that_was_made_with_a_wrong_place_shows_the_next_one():
     assert panel.problem is None
     assert "Round 1" in repr(panel)
     panel.close()
+
+
+def test_an_option_without_a_value_is_shown_as_chosen_at_first_and_again():
+    control = choice("guess", None, [("no guess", None), ("a", "a"), ("b", "b")])
+    seen = []
+    control.observe(lambda change: seen.append(change["new"]), "value")
+    assert (control.label, control.value) == ("no guess", None)
+    for value, label in (("b", "b"), (None, "no guess"), ("a", "a")):
+        control.value = value
+        assert (control.label, control.value) == (label, value)
+    assert seen == ["b", None, "a"]
+    assert choice("layer", 1, [0, 1]).label == "1"
