@@ -141,6 +141,12 @@ def add_key(figure: Figure, handles: list[Artist], rows: int = 1) -> None:
     )
 
 
+def plotly_steps(colours: list[str]) -> list:
+    """Return a scale of Plotly's that goes from colour to colour in equal steps."""
+    n = len(colours)
+    return [[(k + end) / n, colour] for k, colour in enumerate(colours) for end in (0, 1)]
+
+
 @cache
 def plotly_template(dark: bool = False):
     """Return a Plotly template with the same colours; transparent, so that the page shows through.

@@ -94,7 +94,7 @@ def plotly_bug(symptoms: Symptoms) -> Any:
         z=kinds,
         zmin=-0.5,
         zmax=3.5,
-        colorscale=_steps(),
+        colorscale=style.plotly_steps(list(_KINDS.values())),
         showscale=False,
         xgap=1,
         ygap=1,
@@ -145,16 +145,6 @@ def _laid_out(figure: Any, symptoms: Symptoms) -> Any:
         looks = {"showarrow": False, "xanchor": "left", "yanchor": "bottom", "font": {"size": 13}}
         figure.add_annotation(text=title, x=x, y=1.02, xref="paper", yref="paper", **looks)
     return figure
-
-
-def _steps() -> list:
-    """Return the matrix's colours as a scale in steps."""
-    n = len(_KINDS)
-    return [
-        [(index + end) / n, colour]
-        for index, colour in enumerate(_KINDS.values())
-        for end in (0, 1)
-    ]
 
 
 def _percent(symptoms: Symptoms) -> list[float]:

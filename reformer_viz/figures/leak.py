@@ -69,7 +69,7 @@ def plotly_leak(leak: Leak) -> Any:
             y=middles,
             zmin=-0.5,
             zmax=2.5,
-            colorscale=_steps(),
+            colorscale=style.plotly_steps([colour for _, colour in _KINDS.values()]),
             showscale=False,
             colorbar={"title": {"text": "pairs"}},  # what the table calls the cells
             text=_texts(counts, per_cell),
@@ -137,13 +137,6 @@ def _hover(per_cell: int) -> str:
     if per_cell > 1:
         where = f"{per_cell:,} queries around %{{y}}, {per_cell:,} keys around %{{x}}"
     return f"{where}<br>%{{text}}<extra></extra>"
-
-
-def _steps() -> list:
-    """Return the kinds' colours as a scale in steps."""
-    n = len(_KINDS)
-    colours = enumerate(colour for _, colour in _KINDS.values())
-    return [[(kind + end) / n, colour] for kind, colour in colours for end in (0, 1)]
 
 
 def _title(window: str, rule: LeakOfRule) -> str:

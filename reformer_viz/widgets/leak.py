@@ -19,6 +19,8 @@ from reformer_viz.widgets.plan_source import DEFAULT_SEED, PlanSource
 MOST_TOKENS = 16_384
 """The longest sequence whose pairs are compared while a control moves."""
 
+_BUCKETS = 4  # longer than the window, so that there is a leak to see
+
 
 def explore_leak(
     vectors: Tensor | np.ndarray | Sequence | None = None,
@@ -76,9 +78,6 @@ def explore_leak(
     }
     given = {name: value for name, value in source.given.items() if name != "labels"}
     return Panel(LeakView(), measure, controls, place, Call(explore_leak, given))
-
-
-_BUCKETS = 4
 
 
 def _cuts(source: PlanSource) -> tuple[int, int]:
