@@ -36,8 +36,9 @@ def about(record: dict[str, Any]) -> str:
         f"exported page, and in JupyterLab for controls that ask the kernel. The limits are "
         f"{in_seconds(IN_KERNEL[0])} and {in_seconds(IN_KERNEL[1])} in the kernel and "
         f"{in_seconds(ON_SCREEN)} on the screen; what takes longer is **bold**. Controls of "
-        f"`explore_memory` run training steps, text and rotations of `explore_model` the model; "
-        f"at its peak a process holds Python, torch and Plotly too."
+        f"`explore_memory` run training steps, text and rotations of `explore_model` the model, "
+        f"and the sphere of `explore_geometry` starts WebGL, here without a GPU; at its peak a "
+        f"process holds Python, torch and Plotly too."
     )
 
 
