@@ -412,6 +412,10 @@ def test_within_buckets_the_sliding_rule_leaks_nothing_and_the_chunk_rule_does(s
     leak = measure_leak(plan, seed=seed)
     assert not leak.rules["sliding"].changed.any()
     before, after = replanned(plan, 100, "chunks", seed)
+    rule = leak.rules["chunks"]
+    assert np.array_equal(rule.kept, before & after)
+    assert np.array_equal(rule.lost, before & ~after)
+    assert np.array_equal(rule.gained, after & ~before)
     lost, gained = (before & ~after).any(1), (after & ~before).any(1)
     assert (lost & ~gained).any()
     assert (gained & ~lost).any()
@@ -440,8 +444,15 @@ def test_a_long_leak_is_binned():
     leak = measure_leak(plan)
     before, after = replanned(plan, 1500, "chunks", seed=0)
     assert leak.grid == Grid(1500, 3)
-    lost = (before & ~after).reshape(500, 3, 500, 3).sum((1, 3))
-    assert np.array_equal(leak.rules["chunks"].lost, lost)
+    rule = leak.rules["chunks"]
+    parts = (
+        (rule.kept, before & after),
+        (rule.lost, before & ~after),
+        (rule.gained, after & ~before),
+    )
+    for found, pairs in parts:
+        assert pairs.any()
+        assert np.array_equal(found, pairs.reshape(500, 3, 500, 3).sum((1, 3)))
 
 
 @pytest.mark.parametrize(
