@@ -440,7 +440,7 @@ def test_a_leak_of_a_plan_with_no_chunk_before_has_a_sliding_window_all_the_same
 
 
 def test_a_long_leak_is_binned():
-    plan = plan_of(length=3000, n_buckets=96, chunk_length=32)
+    plan = plan_of(length=3000, n_buckets=24, chunk_length=32)
     leak = measure_leak(plan)
     before, after = replanned(plan, 1500, "chunks", seed=0)
     assert leak.grid == Grid(1500, 3)
