@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from reformer_core.graphs import filled, n_pieces, tracing
+from reformer_core.linear import Linear
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -70,10 +71,10 @@ class FeedForward(nn.Module):
         self.piece = nn.Sequential(
             OrderedDict(
                 norm=nn.LayerNorm(d_model),
-                w_in=nn.Linear(d_model, d_ff),
+                w_in=Linear(d_model, d_ff),
                 dropout_in=nn.Dropout(dropout),
                 activation=ACTIVATIONS[activation](),
-                w_out=nn.Linear(d_ff, d_model),
+                w_out=Linear(d_ff, d_model),
                 dropout_out=nn.Dropout(dropout),
             )
         )

@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from reformer_core.workers import in_parallel, n_workers
-
 Buckets = int | tuple[int, ...]
 """How many buckets a round has: an even number, or even factors whose product it is."""
 
@@ -21,7 +19,7 @@ EVALUATION = -1
 
 # How many projected numbers exist at once, so that hashing is linear in memory whatever n_buckets
 # is: on a processor few enough for its cache.
-_NUMBERS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 24}
+_NUMBERS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 24}
 
 
 def default_n_buckets(max_length: int, chunk_length: int) -> Buckets:
@@ -188,12 +186,9 @@ def _hash_vectors(vectors: Tensor, rotations: Tensor, factors: Sequence[int]) ->
         vectors = vectors.flatten(0, 1).to(torch.promote_types(vectors.dtype, torch.float32))
         directions = rotations.to(vectors).mT.flatten(1, 2).repeat(batch, 1, 1)
 
-        def hash_part(part: tuple[slice, slice]) -> None:
-            rows, positions = part
+        for rows, positions in _parts(vectors, rounds * half):
             projected = torch.bmm(directions[rows], vectors[rows, positions].mT)
             buckets[rows, :, positions] = _choices(projected.unflatten(1, (rounds, half)), factors)
-
-        in_parallel(hash_part, _parts(vectors, rounds * half), vectors.device)
     return buckets.unflatten(0, (batch, heads))
 
 
@@ -209,8 +204,6 @@ def _parts(vectors: Float[Tensor, "rows length d_head"], width: int) -> list[tup
     device = vectors.device.type
     room = _NUMBERS_AT_ONCE["cpu" if device == "cpu" else "cuda"] // width
     at_once = max(1, room // max(1, length))
-    for_everyone = math.ceil(rows / n_workers(vectors.device))
-    at_once = max(1, min(at_once, for_everyone))
     piece = max(1, room // at_once)
     return [
         (slice(row, row + at_once), slice(start, start + piece))

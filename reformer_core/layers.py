@@ -19,6 +19,7 @@ from reformer_core.hashing import (
     hash_vectors,
     rotations_at,
 )
+from reformer_core.linear import Linear
 from reformer_core.local import local_attention
 
 
@@ -78,9 +79,9 @@ class LSHSelfAttention(nn.Module):
             "causal": causal,
             "n_buckets": n_buckets,
         }
-        self.qk = nn.Linear(d_model, n_heads * d_head, bias=False)
-        self.values = nn.Linear(d_model, n_heads * d_head, bias=False)
-        self.out = nn.Linear(n_heads * d_head, d_model, bias=False)
+        self.qk = Linear(d_model, n_heads * d_head, bias=False)
+        self.values = Linear(d_model, n_heads * d_head, bias=False)
+        self.out = Linear(n_heads * d_head, d_model, bias=False)
         self.register_buffer("evaluation_rotations", self._draw(EVALUATION), persistent=False)
 
     def forward(
@@ -154,10 +155,10 @@ class LocalSelfAttention(nn.Module):
         super().__init__()
         self.n_heads, self.chunk_length, self.window = n_heads, chunk_length, window
         self.causal, self.dropout = causal, dropout
-        self.queries = nn.Linear(d_model, n_heads * d_head, bias=False)
-        self.keys = nn.Linear(d_model, n_heads * d_head, bias=False)
-        self.values = nn.Linear(d_model, n_heads * d_head, bias=False)
-        self.out = nn.Linear(n_heads * d_head, d_model, bias=False)
+        self.queries = Linear(d_model, n_heads * d_head, bias=False)
+        self.keys = Linear(d_model, n_heads * d_head, bias=False)
+        self.values = Linear(d_model, n_heads * d_head, bias=False)
+        self.out = Linear(n_heads * d_head, d_model, bias=False)
 
     def forward(
         self,
@@ -192,9 +193,9 @@ class FullSelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.n_heads, self.causal, self.dropout = n_heads, causal, dropout
-        self.qk = nn.Linear(d_model, n_heads * d_head, bias=False)
-        self.values = nn.Linear(d_model, n_heads * d_head, bias=False)
-        self.out = nn.Linear(n_heads * d_head, d_model, bias=False)
+        self.qk = Linear(d_model, n_heads * d_head, bias=False)
+        self.values = Linear(d_model, n_heads * d_head, bias=False)
+        self.out = Linear(n_heads * d_head, d_model, bias=False)
 
     def forward(
         self,

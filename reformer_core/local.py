@@ -1,9 +1,9 @@
 """Attention in a local window of the text: the paper's other layer."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from reformer_core.bucketing import Window, check_padding, check_rule
 from reformer_core.graphs import filled, n_pieces, rows_of, tracing, untiled
@@ -42,9 +42,11 @@ def local_attention(
     def windows(sequence: Tensor, before: int, after: int) -> Tensor:
         """View a sequence (batch, heads, length, width) as the window that each tile needs."""
         rows = filled(rows_of(sequence), -before * tile, (tiles + after) * tile)
-        if before == after == 0 and not tracing():  # a plain view, whose backward is free
-            return rows.unflatten(1, (tiles, tile))
-        return rows.unfold(1, (before + 1 + after) * tile, tile).mT
+        if tracing():
+            return rows.unfold(1, (before + 1 + after) * tile, tile).mT
+        width = before + 1 + after
+        cut = rows.unflatten(1, (tiles + width - 1, tile))
+        return cut if width == 1 else _Windows.apply(cut, width)
 
     attended = scaled_dot_product_attention(
         windows(queries, 0, 0),
@@ -57,6 +59,37 @@ def local_attention(
     if padding is not None:
         attended = attended.masked_fill(padding[:, None, :, None], 0)
     return attended
+
+
+class _Windows(torch.autograd.Function):
+    """Every tile with those after it, as a view.
+
+    `Tensor.unfold` is the same, but its backward adds number by number instead of tile by tile.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        cut: Shaped[Tensor, "rows tiles tile width"], n_tiles: int
+    ) -> Shaped[Tensor, "rows windows window width"]:
+        return cut.unfold(1, n_tiles, 1).permute(0, 1, 4, 2, 3).flatten(2, 3)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, int], output: Tensor) -> None:
+        _, ctx.n_tiles = inputs
+
+    @staticmethod
+    def backward(ctx, d_windows: Tensor) -> tuple[Tensor, None]:
+        first, *others = d_windows.chunk(ctx.n_tiles, 2)
+        d_cut = pad(first, (0, 0, 0, 0, 0, len(others)))
+        for start, d_tiles in enumerate(others, 1):
+            d_cut[:, start : start + d_tiles.shape[1]] += d_tiles
+        return d_cut, None
+
+    @staticmethod
+    def jvp(ctx, cut_dot: Tensor, _: None) -> Tensor:
+        return _Windows.apply(cut_dot, ctx.n_tiles)
 
 
 def _visible(

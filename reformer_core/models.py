@@ -22,6 +22,7 @@ from reformer_core.layers import (
     LocalSelfAttention,
     LSHSelfAttention,
 )
+from reformer_core.linear import Linear
 from reformer_core.positions import AxialPositions, LearnedPositions
 from reformer_core.reversible import ReversibleBlock, ReversibleStack
 
@@ -77,7 +78,7 @@ class ReformerLM(nn.Module):
         )
         self.norm = nn.LayerNorm(2 * config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(2 * config.d_model, config.vocab_size)
+        self.head = Linear(2 * config.d_model, config.vocab_size)
         self.register_buffer("hash_step", torch.zeros((), dtype=torch.int64))
 
     def forward(

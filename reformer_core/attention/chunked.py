@@ -20,7 +20,6 @@ from reformer_core.attention.bands import Piece, Room
 from reformer_core.attention.dropout import kept_share, pair_keys
 from reformer_core.attention.islands import layouts
 from reformer_core.attention.rule import Rule, accumulated_in
-from reformer_core.workers import in_parallel, n_workers
 
 # How many queries a band has, how many scores exist at once, and how many positions are laid out
 # together. About a megabyte keeps a processor's cache warm, and few pieces keep threads from
@@ -87,18 +86,9 @@ def gradients(
 def _for_groups(fill: Callable[[slice, Room], None], qk: Tensor) -> None:
     """Split the rows of batch * heads into groups whose lines fit the working memory."""
     rows, length = qk.shape[0] * qk.shape[1], qk.shape[2]
-    at_once = max(1, _SLOTS_IN_LINE[_kind(qk)] // length)
-    for_every_thread = math.ceil(rows / n_workers(qk.device))
-    at_once = max(1, min(at_once, for_every_thread))
-    groups = [slice(start, min(start + at_once, rows)) for start in range(0, rows, at_once)]
-    spare: list[Room] = []
-
-    def with_room(group: slice) -> None:
-        room = spare.pop() if spare else Room()
-        fill(group, room)
-        spare.append(room)
-
-    in_parallel(with_room, groups, qk.device)
+    at_once, room = max(1, _SLOTS_IN_LINE[_kind(qk)] // length), Room()
+    for start in range(0, rows, at_once):
+        fill(slice(start, min(start + at_once, rows)), room)
 
 
 def _kind(tensor: Tensor) -> str:
