@@ -31,6 +31,8 @@ def filled(
     length = x.shape[1]
     if tracing():
         return x.index_select(1, torch.arange(start, stop, device=x.device).clamp(0, length - 1))
+    if start == 0 and stop == length:  # `pad` would copy
+        return x
     return pad(x, (0, 0, -start, stop - length))
 
 

@@ -12,9 +12,8 @@ import operator
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import accumulate
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Int, Shaped
@@ -269,8 +268,7 @@ class Piece:
         table.index_add_(0, self._keys, room("added", right, self._n_keys, width))
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """A view of blocks: some of them, each with those after it up to a width in all."""
 
     start: int
@@ -278,10 +276,10 @@ class Seen:
     width: int = 1
     turned: bool = False
 
-    @cached_property
+    @property
     def transposed(self) -> "Seen":
         """The same view, its last two axes exchanged."""
-        return replace(self, turned=True)
+        return self._replace(turned=True)
 
     def of(
         self, memory: Tensor, length: int, width: int
