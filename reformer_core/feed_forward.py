@@ -6,10 +6,11 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 from torch.utils.checkpoint import checkpoint
 
 from reformer_core.graphs import filled, n_pieces, tracing
-from reformer_core.linear import Linear
+from reformer_core.linear import Linear, linear_gelu
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -47,6 +48,31 @@ def _equal_pieces(
     return tuple(filled(x, i * size, (i + 1) * size) for i in range(n_chunks))
 
 
+class _Piece(nn.Sequential):
+    """What is done to a piece of the sequence, its middle by one operation where nobody looks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() or not self._middle_is_gelu():
+            return super().forward(x)
+        middle = linear_gelu(self.norm(x), self.w_in.weight, self.w_in.bias)
+        return self.dropout_out(self.w_out(middle))
+
+    def _middle_is_gelu(self) -> bool:
+        """Say whether between w_in and w_out there is GELU, no dropout, and nobody's hook."""
+        dropout, activation = self.dropout_in, self.activation
+        return (
+            type(self.w_in) is Linear
+            and type(activation) is nn.GELU
+            and activation.approximate == "none"
+            and not (dropout.training and dropout.p)
+            and not _has_any_global_hook()
+            and not any(
+                module._forward_hooks or module._forward_pre_hooks
+                for module in (self.w_in, dropout, activation)
+            )
+        )
+
+
 class FeedForward(nn.Module):
     """Two linear layers over every position by itself, after layer normalisation.
 
@@ -68,7 +94,7 @@ class FeedForward(nn.Module):
         if n_chunks < 1:
             raise ValueError(f"n_chunks must be at least 1, got {n_chunks}")
         self.n_chunks = n_chunks
-        self.piece = nn.Sequential(
+        self.piece = _Piece(
             OrderedDict(
                 norm=nn.LayerNorm(d_model),
                 w_in=Linear(d_model, d_ff),

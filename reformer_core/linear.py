@@ -33,6 +33,17 @@ def linear(
     return functional.linear(x, weight, bias)
 
 
+def linear_gelu(
+    x: Float[Tensor, "*batch inside"],
+    weight: Float[Tensor, "outside inside"],
+    bias: Float[Tensor, " outside"] | None = None,
+) -> Float[Tensor, "*batch outside"]:
+    """Return gelu(x W^T + b), without a gradient where oneDNN applies both at once."""
+    if not torch.is_grad_enabled() and _large(x, weight) and _plain(x, weight, bias):
+        return _multiply(x, weight, bias, "gelu")
+    return functional.gelu(linear(x, weight, bias))
+
+
 def _large(x: Tensor, weight: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
@@ -62,9 +73,9 @@ def _plain(*tensors: Tensor | None) -> bool:
     )
 
 
-def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return x W^T + b, as `torch.compile` computes it on a processor."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def _multiply(x: Tensor, weight: Tensor, bias: Tensor | None, then: str = "none") -> Tensor:
+    """Return x W^T + b, or what comes of it then, as `torch.compile` computes it on a processor."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none")
 
 
 class _ByOneDNN(torch.autograd.Function):

@@ -105,15 +105,16 @@ def _visible(
     """Say which positions of its window each query may see; oneself always, also as padding."""
     batch, heads, length, _ = queries.shape
     start = torch.arange(n_pieces(length, tile), device=queries.device).view(-1, 1, 1) * tile
-    place = start + torch.arange(tile, device=queries.device).unsqueeze(-1)
-    key = start + torch.arange(-before * tile, (1 + after) * tile, device=queries.device)
+    of_key = torch.arange(-before * tile, (1 + after) * tile, device=queries.device)
+    ahead = of_key - torch.arange(tile, device=queries.device).unsqueeze(-1)  # in every tile alike
+    key, oneself = start + of_key, ahead == 0
     visible = (key >= 0) & (key < length)
     if causal:
-        visible = visible & (key <= place)
+        visible = visible & (ahead <= 0)
     if window == "sliding":
-        visible = visible & ((key - place).abs() < chunk_length)
+        visible = visible & (ahead.abs() < chunk_length)
     if padding is None:
-        return (visible | (key == place)).unsqueeze(0)
+        return (visible | oneself).unsqueeze(0)
     is_padding = padding[:, key.squeeze(1).clamp(0, length - 1)].unsqueeze(2)
-    visible = (visible & ~is_padding) | (key == place)
+    visible = (visible & ~is_padding) | oneself
     return visible[torch.arange(heads * batch, device=visible.device) % batch]
