@@ -3,7 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
+from reformer_core import feed_forward as module_of_pieces
 from reformer_core.feed_forward import FeedForward, in_pieces
 from tests.core.counting import LiveBytes, saved_bytes
 
@@ -148,3 +150,39 @@ def test_cuda_feeds_forward_as_the_cpu_does():
     got = results(build(3).cuda(), random_x().cuda())
     for mine, its in zip(got, expected, strict=True):
         torch.testing.assert_close(mine.cpu(), its)
+
+
+def test_without_gradients_gelu_comes_with_the_product_unless_somebody_looks(monkeypatch):
+    together = []
+    linear_gelu = module_of_pieces.linear_gelu
+    monkeypatch.setattr(
+        module_of_pieces, "linear_gelu", lambda *all_: together.append(1) or linear_gelu(*all_)
+    )
+    x = random_x()
+
+    def passes(module: FeedForward) -> bool:
+        """Compare with a pass that has a graph, and say whether GELU came with the product."""
+        together.clear()
+        truth = module(x)
+        assert not together
+        with torch.no_grad():
+            torch.testing.assert_close(module(x), truth)
+        return bool(together)
+
+    assert passes(build())
+    assert passes(build(n_chunks=3))
+    assert passes(build(dropout=0.5).eval())
+    assert not passes(build(activation="relu"))
+    for name in ("w_in", "dropout_in", "activation"):
+        looked_at, seen = build(), []
+        looked_at.piece.get_submodule(name).register_forward_hook(
+            lambda module, inputs, output, seen=seen: seen.append(output)
+        )
+        assert not passes(looked_at)
+        assert len(seen) == 2
+    dropping = build(dropout=0.5)
+    with torch.no_grad():
+        dropping(x)
+    assert not together
+    with register_module_forward_hook(lambda module, inputs, output: None):
+        assert not passes(build())
