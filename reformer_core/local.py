@@ -87,10 +87,6 @@ class _Windows(torch.autograd.Function):
             d_cut[:, start : start + d_tiles.shape[1]] += d_tiles
         return d_cut, None
 
-    @staticmethod
-    def jvp(ctx, cut_dot: Tensor, _: None) -> Tensor:
-        return _Windows.apply(cut_dot, ctx.n_tiles)
-
 
 def _visible(
     queries: Float[Tensor, "batch heads length d_head"],

@@ -296,8 +296,7 @@ class Seen(NamedTuple):
 class Room:
     """Working memory by name, used again and again: fresh memory costs as much as filling it.
 
-    Views of it are kept as well. To make one is cheap, but threads that make many wait for each
-    other.
+    Views of it are kept as well: there are thousands of them in a pass.
     """
 
     def __init__(self) -> None:

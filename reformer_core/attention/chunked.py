@@ -22,8 +22,8 @@ from reformer_core.attention.islands import layouts
 from reformer_core.attention.rule import Rule, accumulated_in
 
 # How many queries a band has, how many scores exist at once, and how many positions are laid out
-# together. About a megabyte keeps a processor's cache warm, and few pieces keep threads from
-# waiting for each other; a GPU wants all of its multiprocessors busy.
+# together. About a megabyte keeps the caches of a processor's cores warm, and is enough for them to
+# share; a GPU wants all of its multiprocessors busy.
 _BAND_LENGTH = {"cpu": 32, "cuda": 64}
 _PAIRS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 26}
 _SLOTS_IN_LINE = {"cpu": 1 << 15, "cuda": 1 << 20}

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.func import grad, vmap
 
 from reformer_core.local import local_attention
 from tests import oracles
@@ -98,6 +99,20 @@ def seen_by(i: int, length: int = 12, **rule: object) -> list[int]:
     queries = keys = torch.zeros(1, 1, length, 1)
     out = local_attention(queries, keys, torch.eye(length)[None, None], **rule)
     return out[0, 0, i].nonzero().flatten().tolist()
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # torch's own attention's
+def test_function_transforms_work():
+    queries, keys, values = (torch.stack([part, 2 * part]) for part in random_inputs())
+    keys.requires_grad_()
+
+    def total(keys, queries, values) -> torch.Tensor:
+        attended = local_attention(queries, keys, values, chunk_length=3, causal=False)
+        return attended.sin().sum()
+
+    transformed = vmap(grad(total))(keys.detach(), queries, values)
+    one_by_one = sum(map(total, keys, queries, values))
+    torch.testing.assert_close(transformed, torch.autograd.grad(one_by_one, keys)[0])
 
 
 def test_windows_by_hand():
