@@ -219,7 +219,7 @@ for name, line in (("LSH, 4 rounds", ours[-1]), ("full", exact)):
 # rows are gathered by `order` while they are read, so that no sorted copies are made, and one running softmax is
 # carried from round to round. Full attention's fused kernels (FlashAttention) save memory traffic too, so a
 # crossing that was measured on a processor says nothing about a GPU: run the cells of section 3 on yours;
-# `measure_speed` takes a GPU where there is one. Without one, `attention/chunked.py` shares the heads among threads.
+# `measure_speed` takes a GPU where there is one. Without one, torch shares every operation of `attention/chunked.py` among the cores.
 #
 # In half precision, float16 or bfloat16, `lsh_attention` computes softmax and sums in float32 all the same.
 #
