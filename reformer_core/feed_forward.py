@@ -58,7 +58,7 @@ class _Piece(nn.Sequential):
         return self.dropout_out(self.w_out(middle))
 
     def _middle_is_gelu(self) -> bool:
-        """Say whether between w_in and w_out there is GELU, no dropout, and nobody's hook."""
+        """Say whether between w_in and w_out there is GELU, no dropout, and nobody else's code."""
         dropout, activation = self.dropout_in, self.activation
         return (
             type(self.w_in) is Linear
@@ -67,7 +67,7 @@ class _Piece(nn.Sequential):
             and not (dropout.training and dropout.p)
             and not _has_any_global_hook()
             and not any(
-                module._forward_hooks or module._forward_pre_hooks
+                module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
                 for module in (self.w_in, dropout, activation)
             )
         )

@@ -180,6 +180,10 @@ def test_without_gradients_gelu_comes_with_the_product_unless_somebody_looks(mon
         )
         assert not passes(looked_at)
         assert len(seen) == 2
+        replaced = build()
+        inner = replaced.piece.get_submodule(name)
+        inner.forward = lambda x, forward=inner.forward: 2 * forward(x)
+        assert not passes(replaced)
     dropping = build(dropout=0.5)
     with torch.no_grad():
         dropping(x)
