@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From left to right. A topic may import every topic on a line above its own, and itself; topics
 # on one line know nothing of each other, so that each can be read and tried alone.
 ARROWS = """
-    core.autograd core.graphs viz.style
+    core.autograd core.graphs core.linear viz.style
     core.hashing core.bucketing core.feed_forward core.positions core.reversible core.tasks
     core.attention core.local core.config
     core.layers
