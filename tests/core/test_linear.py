@@ -11,7 +11,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from reformer_core import linear as module
+from reformer_core.feed_forward import FeedForward
 from reformer_core.linear import Linear, linear, linear_gelu
+from reformer_core.reversible import ReversibleBlock, ReversibleStack
 from tests.core.counting import Worst
 
 LARGE = {"x": (2, 300, 256), "weight": (256, 256)}
@@ -157,3 +159,40 @@ def test_the_module_is_torchs_but_for_who_multiplies():
     assert torch.equal(mine(x), its(x))
     other = {name: 2 * value for name, value in its.state_dict().items()}
     assert torch.equal(functional_call(mine, other, (x,)), functional_call(its, other, (x,)))
+
+
+def test_a_reversible_stack_of_large_products_has_ordinary_gradients(by_onednn):
+    class Changed(nn.Module):
+        """A sublayer without a memo."""
+
+        def __init__(self, change: nn.Module) -> None:
+            super().__init__()
+            self.change = change
+
+        def forward(self, x: Tensor, context: None = None, memo: None = None):
+            return self.change(x), None
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        blocks = [
+            ReversibleBlock(Changed(Linear(256, 256)), Changed(FeedForward(256, 512)))
+            for _ in range(2)
+        ]
+    got = []
+    for reversible in (True, False):
+        stack = ReversibleStack(blocks, reversible=reversible)
+        x = drawn(2, 300, 256, requires_grad=True)
+        ends = stack(x, x)
+        got.append([*ends, *torch.autograd.grad(sum(ends).sin().sum(), [x, *stack.parameters()])])
+        assert ("gelu" in {call[-1] for call in by_onednn}) == reversible
+        by_onednn.clear()
+    assert_equal(*got)
+
+
+def test_inference_mode_is_obeyed(by_onednn):
+    leaves = operands()
+    with torch.inference_mode():
+        out = linear(*leaves)
+        assert out.is_inference()
+        assert_equal([out], [functional.linear(*leaves)])
+    assert by_onednn
