@@ -57,6 +57,9 @@ class ReformerConfig:
     ff_chunks: int = 1
     loss_chunks: int = 1
     reversible: bool = True
+    kept_layers: int = 0
+    """The last layers, so many, keep their activations although the others are reversible: one costs
+    hardly any memory, for the backward begins with it, and saves its second run."""
     hash_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -100,6 +103,10 @@ class ReformerConfig:
         for name, number in whole.items():
             if number is not None and number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
+        if not 0 <= self.kept_layers <= self.n_layers:
+            raise ValueError(
+                f"kept_layers must be 0 to n_layers = {self.n_layers}, got {self.kept_layers}"
+            )
         if self.d_head is None and self.d_model % self.n_heads:
             raise ValueError(
                 f"d_model must be a multiple of n_heads, got {self.d_model} and {self.n_heads}: "

@@ -75,6 +75,7 @@ class ReformerLM(nn.Module):
         self.layers = ReversibleStack(
             (_block(config, layer) for layer in range(config.n_layers)),
             reversible=config.reversible,
+            n_kept=config.kept_layers,
         )
         self.norm = nn.LayerNorm(2 * config.d_model)
         self.dropout = nn.Dropout(config.dropout)

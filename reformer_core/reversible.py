@@ -48,37 +48,45 @@ class ReversibleStack(nn.ModuleList):
     """Blocks whose activations are computed again in the backward instead of kept.
 
     Forward and gradients equal those of `reversible=False`, which keeps everything as PyTorch does.
-    The whole stack is one node of the autograd graph with its parameters as inputs. It keeps the
+    All of it is one node of the autograd graph with its parameters as inputs. It keeps the
     two outputs and, per sublayer, a memo and the state of the random generator if it drew from it.
     The recomputation runs under the forward's parameters, autocast, random state and train or eval
     mode. Forward hooks on sublayers and below run again with it; a hook on a block itself runs in
     the forward only, so it may look at the streams but not change them.
 
+    The last `n_kept` blocks keep what their backward needs: it comes next, so that one kept block
+    needs hardly more memory than any block's replay, and one replay less is less to wait for.
+
     `context` is None or a frozen dataclass that every sublayer receives; gradients flow to its
-    tensors. Differentiable once.
+    tensors. Differentiable once. Raises ValueError where `n_kept` is no number of its blocks.
     """
 
-    def __init__(self, blocks: Iterable[ReversibleBlock], reversible: bool = True) -> None:
+    def __init__(
+        self, blocks: Iterable[ReversibleBlock], reversible: bool = True, n_kept: int = 0
+    ) -> None:
         super().__init__(blocks)
-        self.reversible = reversible
+        if not 0 <= n_kept <= len(self):
+            raise ValueError(f"n_kept must be 0 to {len(self)}, the number of blocks, got {n_kept}")
+        self.reversible, self.n_kept = reversible, n_kept
 
     def forward(self, x1: Tensor, x2: Tensor, context: Any = None) -> tuple[Tensor, Tensor]:
         """Run all blocks on the pair of streams."""
-        if self.reversible and torch.is_grad_enabled():
-            tensors = [*_tensors_of(context).values(), *self.parameters()]
-            return _run_reversible(self, context, x1, x2, *tensors)
-        for block in self:
+        replays = self.reversible and torch.is_grad_enabled()
+        n_replayed = len(self) - self.n_kept if replays else 0
+        if n_replayed:
+            x1, x2 = _run_reversible(self, n_replayed, context, x1, x2)
+        for block in list(self)[n_replayed:]:
             x1, x2 = block(x1, x2, context)
         return x1, x2
 
 
 class _Reversible(torch.autograd.Function):
-    """The stack as one operation: (context, x1, x2, parameters) -> (y1, y2)."""
+    """Blocks as one operation: (blocks, context, x1, x2, leaves) -> (y1, y2)."""
 
     @staticmethod
-    def forward(ctx, stack: ReversibleStack, context: Any, x1: Tensor, x2: Tensor, *leaves: Tensor):
+    def forward(ctx, blocks: nn.ModuleList, context: Any, x1: Tensor, x2: Tensor, *leaves: Tensor):
         inside = len(_tensors_of(context))
-        number = {parameter: inside + i for i, parameter in enumerate(stack.parameters())}
+        number = {parameter: inside + i for i, parameter in enumerate(blocks.parameters())}
         ctx.context, ctx.replays, ctx.n_leaves = context, [], len(leaves)
         kept = []
 
@@ -88,7 +96,7 @@ class _Reversible(torch.autograd.Function):
             kept.extend(memory)
             return change
 
-        for block in stack:
+        for block in blocks:
             x1, x2 = block(x1, x2, context, record)
         ctx.save_for_backward(x1, x2, *leaves, *kept)
         return x1, x2
@@ -117,10 +125,12 @@ class _Reversible(torch.autograd.Function):
 
 @torch.compiler.disable
 def _run_reversible(
-    stack: ReversibleStack, context: Any, x1: Tensor, x2: Tensor, *leaves: Tensor
+    stack: ReversibleStack, n_blocks: int, context: Any, x1: Tensor, x2: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Run a stack as one operation, also where a model is compiled: a graph would keep it all."""
-    return _Reversible.apply(stack, context, x1, x2, *leaves)
+    """Run a stack's first blocks as one operation, also in a compiled model: a graph keeps all."""
+    blocks = nn.ModuleList(list(stack)[:n_blocks])
+    leaves = [*_tensors_of(context).values(), *blocks.parameters()]
+    return _Reversible.apply(blocks, context, x1, x2, *leaves)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def model_of_kind(model: ReformerLM, kind: Kind) -> ReformerLM:
     model.config = config_of_kind(model.config, kind)
     if kind == "checkpointed":
         model.layers = CheckpointedStack(model.layers, reversible=False)
-    model.layers.reversible = model.config.reversible
+    model.layers.reversible, model.layers.n_kept = model.config.reversible, 0
     for block in model.layers:
         block.g.n_chunks = model.config.ff_chunks
     return model
@@ -68,7 +68,8 @@ def config_of_kind(config: ReformerConfig, kind: Kind) -> ReformerConfig:
         else 1
         for name in ("ff_chunks", "loss_chunks")
     }
-    return replace(config, reversible=kind in ("reversible", "chunked"), **pieces)
+    is_reversible = kind in ("reversible", "chunked")
+    return replace(config, reversible=is_reversible, kept_layers=0, **pieces)
 
 
 def check_kinds(kinds: tuple[str, ...]) -> None:

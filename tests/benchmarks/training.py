@@ -32,7 +32,9 @@ def trainable(model: nn.Module, loss) -> Ready:
     )
 
 
-def our_model(case: Case, count_repeats: bool = False, pieces: int = 1) -> ReformerLM:
+def our_model(
+    case: Case, count_repeats: bool = False, pieces: int = 1, kept_layers: int = 0
+) -> ReformerLM:
     """Make this project's language model."""
     return ReformerLM(
         ReformerConfig(
@@ -49,13 +51,14 @@ def our_model(case: Case, count_repeats: bool = False, pieces: int = 1) -> Refor
             max_length=case.length,
             count_repeats=count_repeats,
             ff_chunks=pieces,
+            kept_layers=kept_layers,
         )
     ).to(case.device)
 
 
-def prepare_ours(case: Case, count_repeats: bool = False, pieces: int = 1) -> Ready:
+def prepare_ours(case: Case, **ours: bool | int) -> Ready:
     """Ready this project's language model."""
-    model, tokens = our_model(case, count_repeats, pieces), tokens_of(case)
+    model, tokens = our_model(case, **ours), tokens_of(case)
     return trainable(model, lambda: model.loss(tokens))
 
 
@@ -166,6 +169,14 @@ TRAINING = (
         kind="ours",
         counts_repeats=True,
         prepare=lambda case: prepare_ours(case, count_repeats=True, pieces=PIECES),
+    ),
+    Contestant(
+        key="ours_last_kept",
+        label="ReformerLM, repeats counted, last layer not run again",
+        kind="ours",
+        counts_repeats=True,
+        prepare=lambda case: prepare_ours(case, count_repeats=True, kept_layers=1),
+        note="kept_layers=1: its backward comes next, so it keeps what that needs",
     ),
     Contestant(
         key="hugging_face_in_pieces",
