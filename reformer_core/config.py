@@ -58,8 +58,8 @@ class ReformerConfig:
     loss_chunks: int = 1
     reversible: bool = True
     kept_layers: int = 0
-    """The last layers, so many, keep their activations although the others are reversible: one costs
-    hardly any memory, for the backward begins with it, and saves its second run."""
+    """How many of the last layers keep their activations while the others are reversible. The
+    backward begins with the last: one kept saves a run and, with ff_chunks=1, costs no memory."""
     hash_seed: int = 0
 
     def __post_init__(self) -> None:

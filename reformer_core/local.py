@@ -3,7 +3,7 @@
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
 from reformer_core.bucketing import Window, check_padding, check_rule
 from reformer_core.graphs import filled, n_pieces, rows_of, tracing, untiled
@@ -38,24 +38,36 @@ def local_attention(
     before = 1 if tracing() else min(1, tiles - 1)
     after = 0 if causal else before
 
-    # To torch every row of heads * batch is an example, and each of its tiles a head.
-    def windows(sequence: Tensor, before: int, after: int) -> Tensor:
-        """View a sequence (batch, heads, length, width) as the window that each tile needs."""
-        rows = filled(rows_of(sequence), -before * tile, (tiles + after) * tile)
-        if tracing():
-            return rows.unfold(1, (before + 1 + after) * tile, tile).mT
-        width = before + 1 + after
-        cut = rows.unflatten(1, (tiles + width - 1, tile))
-        return cut if width == 1 else _Windows.apply(cut, width)
+    # To torch every row of heads * batch is an example, and each of its tiles a head. The tiles of
+    # a single sequence are examples instead, whose heads stay where a projection left them.
+    alone = batch == 1 and not tracing()
 
+    def windows(
+        sequence: Float[Tensor, "batch heads length d"], before: int, after: int
+    ) -> Float[Tensor, "examples heads_of_each window d"]:
+        """View a sequence as the window that each tile needs."""
+        rows = sequence.transpose(1, 2).flatten(2) if alone else rows_of(sequence)
+        rows = filled(rows, -before * tile, (tiles + after) * tile)
+        width = before + 1 + after
+        if tracing():
+            return rows.unfold(1, width * tile, tile).mT
+        cut = rows.unflatten(1, (tiles + width - 1, tile))
+        seen = cut if width == 1 else _Windows.apply(cut, width)
+        return seen[0].unflatten(-1, (heads, -1)).transpose(1, 2) if alone else seen
+
+    visible = _visible(queries, chunk_length, causal, window, padding, tile, before, after)
     attended = scaled_dot_product_attention(
         windows(queries, 0, 0),
         windows(keys, before, after),
         windows(values, before, after),
-        attn_mask=_visible(queries, chunk_length, causal, window, padding, tile, before, after),
+        attn_mask=visible[0].unsqueeze(1) if alone else visible,
         dropout_p=dropout,
     )
-    attended = untiled(attended, length).unflatten(0, (heads, batch)).transpose(0, 1)
+    if alone:
+        attended = untiled(attended.transpose(1, 2).flatten(2).unsqueeze(0), length)
+        attended = attended.unflatten(-1, (heads, -1)).transpose(1, 2)
+    else:
+        attended = untiled(attended, length).unflatten(0, (heads, batch)).transpose(0, 1)
     if padding is not None:
         attended = attended.masked_fill(padding[:, None, :, None], 0)
     return attended
@@ -82,7 +94,7 @@ class _Windows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, d_windows: Tensor) -> tuple[Tensor, None]:
         first, *others = d_windows.chunk(ctx.n_tiles, 2)
-        d_cut = pad(first, (0, 0, 0, 0, 0, len(others)))
+        d_cut = torch.cat([first, torch.zeros_like(first[:, : len(others)])], 1)
         for start, d_tiles in enumerate(others, 1):
             d_cut[:, start : start + d_tiles.shape[1]] += d_tiles
         return d_cut, None

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from reformer_core.attention.bands import Piece, Room
@@ -44,14 +44,18 @@ def attend(
     is an error of its weight, as it is in `dense_lsh_attention`; nothing else grows with |q|.
     """
     dtype = accumulated_in(qk, values)
-    out = values.new_empty(values.shape, dtype=dtype)
+    out = torch.empty_like(values, dtype=dtype)
     log_total = qk.new_empty(qk.shape[:3], dtype=dtype)
 
-    def fill(rows: slice, room: Room) -> None:
-        heads = _Heads(qk, values, rule, rows, room)
-        heads.attend(*(_table(part, rows) for part in (out, log_total)))
+    def fill(group: _Group, room: Room) -> None:
+        tables = [
+            group.to_fill(part, name, room) for part, name in ((out, "out"), (log_total, "z"))
+        ]
+        _Heads(qk, values, rule, group, room).attend(*tables)
+        for part, table in zip((out, log_total), tables, strict=True):
+            group.keep(part, table)
 
-    _for_groups(fill, qk)
+    _for_groups(fill, qk, values)
     return out, log_total
 
 
@@ -64,44 +68,106 @@ def gradients(
     rule: Rule,
 ) -> tuple[Float[Tensor, "batch heads length d_head"], Float[Tensor, "batch heads length d_value"]]:
     """Return the gradients of qk and values, in their dtypes, from what `attend` returned."""
-    d_qk, d_values = (
-        torch.empty_like(part, memory_format=torch.contiguous_format) for part in (qk, values)
-    )
+    d_qk, d_values = torch.empty_like(qk), torch.empty_like(values)
 
-    def fill(rows: slice, room: Room) -> None:
-        heads = _Heads(qk, values, rule, rows, room)
-        whole = [_table(part, rows) for part in (d_qk, d_values)]
+    def fill(group: _Group, room: Room) -> None:
         sums = [
-            part if part.dtype == out.dtype else room(name, out, *part.shape)
-            for name, part in zip(("d q", "d v"), whole, strict=True)
+            group.to_fill(part, name, room, out.dtype)
+            for part, name in ((d_qk, "d q"), (d_values, "d v"))
         ]
-        heads.gradients(*(_table(part, rows) for part in (out, log_total, d_out)), *sums)
-        for part, summed in zip(whole, sums, strict=True):
-            part.copy_(summed)  # nothing where they are the same
+        given = (group.table(part) for part in (out, log_total, d_out))
+        _Heads(qk, values, rule, group, room).gradients(*given, *sums)
+        for part, summed in zip((d_qk, d_values), sums, strict=True):
+            group.keep(part, summed)
 
-    _for_groups(fill, qk)
+    _for_groups(fill, qk, values)
     return d_qk, d_values
 
 
-def _for_groups(fill: Callable[[slice, Room], None], qk: Tensor) -> None:
+def _for_groups(fill: Callable[["_Group", Room], None], qk: Tensor, values: Tensor) -> None:
     """Split the rows of batch * heads into groups whose lines fit the working memory."""
-    rows, length = qk.shape[0] * qk.shape[1], qk.shape[2]
+    batch, heads, length, _ = qk.shape
     at_once, room = max(1, _SLOTS_IN_LINE[_kind(qk)] // length), Room()
-    for start in range(0, rows, at_once):
-        fill(slice(start, min(start + at_once, rows)), room)
+    together = 0 < heads <= at_once and all(map(_heads_are_together, (qk, values)))
+    if together:
+        at_once -= at_once % heads
+    for start in range(0, batch * heads, at_once):
+        rows = slice(start, min(start + at_once, batch * heads))
+        fill(_Group(rows, heads, length, together), room)
 
 
 def _kind(tensor: Tensor) -> str:
     return "cpu" if tensor.device.type == "cpu" else "cuda"
 
 
-def _table(tensor: Tensor, rows: slice) -> Tensor:
-    """Put the positions of some rows of batch * heads in one table; a view where it can be."""
-    if tensor.is_contiguous():
-        return tensor.flatten(0, 1)[rows].flatten(0, 1)
-    n_heads = tensor.shape[1]
-    parts = [tensor[row // n_heads, row % n_heads] for row in range(rows.start, rows.stop)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _heads_are_together(tensor: Shaped[Tensor, "batch heads length ..."]) -> bool:
+    """Say whether the heads of a position stand next to each other, as a projection leaves them."""
+    return tensor.transpose(1, 2).is_contiguous()
+
+
+class _Group:
+    """Some rows of batch * heads, and how their positions stand below each other in tables.
+
+    Head after head, or `together`, then of all heads of a batch: position after position.
+    """
+
+    def __init__(self, rows: slice, heads: int, length: int, together: bool) -> None:
+        self.rows, self._heads, self._length, self._together = rows, heads, length, together
+        self._batch = slice(rows.start // heads, -(-rows.stop // heads))
+
+    def table(
+        self, tensor: Shaped[Tensor, "batch heads length ..."]
+    ) -> Shaped[Tensor, "positions ..."]:
+        """Put the rows' positions in one table; a view where it can be."""
+        if self._together:
+            return tensor[self._batch].transpose(1, 2).flatten(0, 2)
+        if tensor.is_contiguous():
+            return tensor.flatten(0, 1)[self.rows].flatten(0, 1)
+        parts = self._parts(tensor)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def to_fill(
+        self, tensor: Tensor, name: str, room: Room, dtype: torch.dtype | None = None
+    ) -> Shaped[Tensor, "positions ..."]:
+        """Return a table for what `keep` puts into a tensor, the tensor itself where it can be."""
+        is_table = _heads_are_together(tensor) if self._together else tensor.is_contiguous()
+        if is_table and dtype in (None, tensor.dtype):
+            return self.table(tensor)
+        positions = (self.rows.stop - self.rows.start) * self._length
+        like = tensor if dtype is None else tensor.new_empty(0, dtype=dtype)
+        return room(f"table of {name}", like, positions, *tensor.shape[3:])
+
+    def keep(self, tensor: Tensor, table: Shaped[Tensor, "positions ..."]) -> None:
+        """Put a filled table where it belongs."""
+        if table.untyped_storage().data_ptr() == tensor.untyped_storage().data_ptr():
+            return
+        if self._together:
+            whole = tensor[self._batch].transpose(1, 2)
+            whole.copy_(table.view(whole.shape))
+            return
+        parts = self._parts(tensor)
+        for part, filled in zip(parts, table.chunk(len(parts)), strict=True):
+            part.copy_(filled)
+
+    def numbers(self, of_rows: Shaped[Tensor, "rows length"]) -> Shaped[Tensor, " positions"]:
+        """Put a number for every position in the tables' order."""
+        if self._together:
+            of_rows = of_rows.unflatten(0, (-1, self._heads)).mT
+        return of_rows.flatten()
+
+    def places(self, order: Int[Tensor, "rows rounds length"]) -> Int[Tensor, "rows rounds length"]:
+        """Say where in the tables the positions of every row stand."""
+        row = torch.arange(order.shape[0], device=order.device)[:, None, None]
+        if not self._together:
+            return order + row * self._length
+        batch = row.div(self._heads, rounding_mode="floor")
+        first = batch * (self._heads * self._length) + row.remainder(self._heads)
+        return torch.add(first, order, alpha=self._heads)
+
+    def _parts(self, tensor: Tensor) -> list[Tensor]:
+        """Return the rows one by one."""
+        rows = range(self.rows.start, self.rows.stop)
+        return [tensor[row // self._heads, row % self._heads] for row in rows]
 
 
 class _Heads:
@@ -112,16 +178,16 @@ class _Heads:
         qk: Float[Tensor, "batch heads length d_head"],
         values: Float[Tensor, "batch heads length d_value"],
         rule: Rule,
-        rows: slice,
+        group: _Group,
         room: Room,
     ) -> None:
         plan, dtype, kind = rule.plan, accumulated_in(qk, values), _kind(qk)
         self.rule, self.room = rule, room
-        queries, self.values = (_table(part, rows).to(dtype) for part in (qk, values))
+        queries, self.values = (group.table(part).to(dtype) for part in (qk, values))
         self.padded = None
         if plan.padding is not None:
             padding = plan.padding.unsqueeze(1).expand(-1, plan.slot.shape[1], -1)
-            self.padded = padding.flatten(0, 1)[rows].flatten().unsqueeze(-1)
+            self.padded = group.numbers(padding.flatten(0, 1)[group.rows]).unsqueeze(-1)
             # 0 times what stands there could be NaN, and nobody may see it
             queries, self.values = (
                 part.masked_fill(self.padded, 0) for part in (queries, self.values)
@@ -131,11 +197,12 @@ class _Heads:
         nonzero = torch.where(self.norm > 0, self.norm, 1).unsqueeze(-1)
         self.keys = torch.div(queries, nonzero, out=room("table of keys", queries, *queries.shape))
         order, slot, first, last = (
-            part.flatten(0, 1)[rows] for part in (plan.order, plan.slot, plan.first, plan.last)
+            part.flatten(0, 1)[group.rows]
+            for part in (plan.order, plan.slot, plan.first, plan.last)
         )
         self.pieces = [
             piece
-            for layout in layouts(order, first, last, plan, _BAND_LENGTH[kind])
+            for layout in layouts(group.places(order), first, last, plan, _BAND_LENGTH[kind])
             for piece in layout.pieces(_PAIRS_AT_ONCE[kind])
         ]
         # Slots and positions as floats: torch compares floats, into floats, several times faster.
@@ -144,7 +211,7 @@ class _Heads:
         self.earlier = []
         if not rule.count_repeats:
             self.earlier = [
-                self._of_positions(slot[:, round], first[:, round], last[:, round])
+                self._of_positions(group, slot[:, round], first[:, round], last[:, round])
                 for round in range(slot.shape[1] - 1)
             ]
         if plan.causal and not plan.within_bucket:
@@ -159,7 +226,7 @@ class _Heads:
         if rule.dropout:
             batch, heads, _, length = plan.slot.shape
             keys = pair_keys(rule.seed, batch, heads, length, qk.device)
-            self.coins = [key[rows].flatten() for key in keys]
+            self.coins = [group.numbers(key[group.rows]) for key in keys]
 
     def attend(self, out: Tensor, log_total: Tensor) -> None:
         """Fill `out` and `log_total` of these heads."""
@@ -206,13 +273,14 @@ class _Heads:
 
     def _of_positions(
         self,
+        group: _Group,
         slot: Int[Tensor, "rows length"],
         first: Int[Tensor, "rows length"],
         last: Int[Tensor, "rows length"],
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the slot and the run that every position has in one round."""
-        runs = (run.gather(-1, slot).flatten().to(self.number) for run in (first, last))
-        return slot.flatten().to(self.number), *runs
+        runs = (run.gather(-1, slot) for run in (first, last))
+        return tuple(group.numbers(of_rows).to(self.number) for of_rows in (slot, *runs))
 
     def _highest(self) -> Float[Tensor, " positions"]:
         """Return what no score exceeds, in base 2: |q|, or the largest that is seen, or -inf."""

@@ -91,17 +91,16 @@ class Line:
 
 
 def layouts(
-    order: Int[Tensor, "rows rounds length"],
+    place: Int[Tensor, "rows rounds length"],
     first: Int[Tensor, "rows rounds length"],
     last: Int[Tensor, "rows rounds length"],
     plan: BucketPlan,
     band_length: int,
 ) -> list[Layout]:
     """Lay out all rounds of some rows of batch * heads: every pair that one shows stands in one."""
-    rows, n_rounds, length = order.shape
-    row = torch.arange(rows, device=order.device)[:, None, None] * length
-    place, first, last = (part.transpose(0, 1).flatten(0, 1) for part in (order + row, first, last))
-    if not plan.within_bucket or order.device.type != "cpu" or order.numel() < _WORTH_IT:
+    rows, n_rounds, _ = place.shape
+    place, first, last = (part.transpose(0, 1).flatten(0, 1) for part in (place, first, last))
+    if not plan.within_bucket or place.device.type != "cpu" or place.numel() < _WORTH_IT:
         rounds = [round for round in range(n_rounds) for _ in range(rows)]
         return [Bands(place, first, last, rounds, plan, band_length)]
     line = Line(place, first, last, rows, plan.causal)

@@ -36,6 +36,8 @@ _NUMBERS = {
     "count_repeats": "bool",
     "dropout": "float",
 }
+# The second: how a result lies in memory follows from the arguments, so a graph must not move them.
+_TAGS = torch.Tag.pt2_compliant_tag, torch.Tag.needs_fixed_stride_order
 _OF_RULE = ("count_repeats", "dropout", "seed")
 _OF_PLAN = tuple(name for name in (*_TENSORS, *_NUMBERS) if name not in _OF_RULE)
 
@@ -76,7 +78,7 @@ def _attend(qk: Tensor, values: Tensor, *parts) -> tuple[Tensor, Tensor]:
     """Compute `reformer::lsh_attention`."""
     with torch.autocast(qk.device.type, enabled=False):
         results = implementation(qk, values).attend(qk, values, _put_together(*parts))
-    return tuple(result.contiguous() for result in results)
+    return tuple(map(_as_announced, results))
 
 
 def _gradients(
@@ -86,18 +88,30 @@ def _gradients(
     rule = _put_together(*parts)
     with torch.autocast(qk.device.type, enabled=False):
         results = implementation(qk, values).gradients(d_out, qk, values, out, log_total, rule)
-    return tuple(result.contiguous() for result in results)
+    return tuple(map(_as_announced, results))
 
 
 def _attend_fake(qk: Tensor, values: Tensor, *parts) -> tuple[Tensor, Tensor]:
     """Say what `_attend` returns, without numbers."""
     dtype = accumulated_in(qk, values)
-    return values.new_empty(values.shape, dtype=dtype), qk.new_empty(qk.shape[:3], dtype=dtype)
+    return _like(values, dtype), qk.new_empty(qk.shape[:3], dtype=dtype)
 
 
 def _gradients_fake(d_out: Tensor, qk: Tensor, values: Tensor, *rest) -> tuple[Tensor, Tensor]:
     """Say what `_gradients` returns, without numbers."""
-    return qk.new_empty(qk.shape), values.new_empty(values.shape)
+    return _like(qk), _like(values)
+
+
+def _like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """Say how a result lies in memory: on a processor as x does, which saves copies of heads."""
+    if x.device.type == "cpu":
+        return torch.empty_like(x, dtype=dtype)
+    return x.new_empty(x.shape, dtype=dtype)
+
+
+def _as_announced(result: Tensor) -> Tensor:
+    """Lay a result out as `_like` says."""
+    return result if result.device.type == "cpu" else result.contiguous()
 
 
 class _UnionSoftmax(torch.autograd.Function):
@@ -161,7 +175,7 @@ def _registered() -> torch.library.Library:
     real = {"lsh_attention": _attend, "lsh_attention_gradients": _gradients}
     fake = {"lsh_attention": _attend_fake, "lsh_attention_gradients": _gradients_fake}
     for name, signature in signatures.items():
-        library.define(name + signature, tags=torch.Tag.pt2_compliant_tag)
+        library.define(name + signature, tags=_TAGS)
         library.impl(name, real[name], "CompositeExplicitAutograd")
         torch.library.register_fake(f"reformer::{name}", fake[name], lib=library)
     library.impl("lsh_attention", _UnionSoftmax.apply, "Autograd")

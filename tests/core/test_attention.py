@@ -761,6 +761,51 @@ def test_inputs_need_not_be_contiguous(attend):
     torch.testing.assert_close(summed, ones[1])
 
 
+def as_projected(x):
+    """Lay the heads of a position next to each other, as the views of a projection lie."""
+    return x.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+@pytest.mark.parametrize("slots", [1, 40, 60, 100, 1000])  # one row at once, 2, 3, 5, all 6
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        ({"padding": torch.arange(20) >= torch.tensor([[20], [16]])}, {}),
+        ({"within_bucket": False}, {"count_repeats": True}),
+        ({"causal": False, "window": "sliding", "chunks_after": 1}, {"dropout": 0.3, "seed": 5}),
+        ({"within_bucket": False}, {"dropout": 0.3, "seed": 5}),
+    ],
+)
+def test_heads_that_a_projection_left_together_are_attended_to_as_they_lie(
+    slots, rule, options, monkeypatch
+):
+    monkeypatch.setattr(chunked, "_SLOTS_IN_LINE", {"cpu": slots})
+    monkeypatch.setattr(islands, "_WORTH_IT", 1)
+    qk, values = random_inputs(heads=3)
+    plan = hashed_plan(qk, **rule)
+    d_out = torch.randn(values.shape, generator=seeded(), dtype=values.dtype)
+    expected = with_gradients(dense_lsh_attention, qk, values, d_out, plan, **options)
+    inputs = [as_projected(part) for part in (qk, values)]
+    for towards in (d_out, as_projected(d_out)):
+        leaves = [part.clone().requires_grad_() for part in inputs]
+        out = lsh_attention(*leaves, plan, **options)
+        found = out, *torch.autograd.grad(out, leaves, towards)
+        for got, truth, like in zip(found, expected, [values, qk, values], strict=True):
+            torch.testing.assert_close(got, truth)
+            assert got.stride() == as_projected(like).stride()  # nothing to copy for who merges
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_heads_of_which_only_some_lie_together_are_attended_to_as_well(which):
+    inputs = random_inputs(heads=3, dtype=torch.float32)
+    plan = hashed_plan(inputs[0])
+    ones = torch.ones_like(inputs[1])
+    expected = with_gradients(lsh_attention, *inputs, ones, plan)
+    mixed = [as_projected(part) if i == which else part for i, part in enumerate(inputs)]
+    for got, truth in zip(with_gradients(lsh_attention, *mixed, ones, plan), expected, strict=True):
+        torch.testing.assert_close(got, truth)
+
+
 @pytest.mark.parametrize("attend", [lsh_attention, dense_lsh_attention])
 @pytest.mark.parametrize("which", [0, 1])
 def test_only_one_of_the_inputs_may_need_a_gradient(attend, which):

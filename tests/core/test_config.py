@@ -32,6 +32,7 @@ DEFAULTS = {
     "ff_chunks": 1,
     "loss_chunks": 1,
     "reversible": True,
+    "kept_layers": 0,
     "hash_seed": 0,
 }
 
@@ -105,6 +106,8 @@ def test_a_size_below_one_is_refused_by_name(name, number):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"kept_layers": -1}, "kept_layers must be 0 to n_layers = 2, got -1"),
+        ({"kept_layers": 3}, "kept_layers must be 0 to n_layers = 2, got 3"),
         ({"d_model": 30}, "d_model must be a multiple of n_heads, got 30 and 4: .*d_head"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout must be in \[0, 1\), got -0.1"),

@@ -366,6 +366,7 @@ def test_more_feed_forward_pieces_need_less_memory_in_the_whole_step():
         {"ff_chunks": 3, "loss_chunks": 2, "window": "sliding"},
         {"ff_chunks": 3, "dropout": 0.2},
         {"causal": False, "count_repeats": True},
+        {"kept_layers": 1, "dropout": 0.2, "attention_dropout": 0.3, "ff_chunks": 2},
     ],
 )
 def test_reversible_or_not_is_the_same_function(pattern, fields):

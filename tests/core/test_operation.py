@@ -49,6 +49,19 @@ def test_attention_and_its_gradients_pass_torchs_own_checks(name, dtype, dropout
     opcheck(OPERATIONS.lsh_attention_gradients.default, arguments_of_gradients(inputs))
 
 
+@pytest.mark.parametrize("together", [(0,), (1,), (0, 1)], ids=["qk", "values", "both"])
+def test_it_passes_them_too_where_heads_lie_together(together):
+    inputs = arguments(RULES["chunks"], torch.float32)
+    inputs = tuple(
+        part.detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_()
+        if number in together
+        else part
+        for number, part in enumerate(inputs)
+    )
+    opcheck(OPERATIONS.lsh_attention.default, inputs)
+    opcheck(OPERATIONS.lsh_attention_gradients.default, arguments_of_gradients(inputs))
+
+
 def test_hashing_sorting_and_rotations_pass_torchs_own_checks():
     rotations = draw_rotations(3, 2, 4, (4, 6), hash_generator(0, 0, 0))
     opcheck(OPERATIONS.hash_vectors.default, (torch.randn(2, 2, 9, 4), rotations, (4, 6)))

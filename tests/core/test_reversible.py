@@ -62,7 +62,7 @@ class Widening(FeedForward):
 
 
 def build(
-    reversible=True, depth=3, dropout=0.0, n_chunks=1, dtype=torch.float64
+    reversible=True, depth=3, dropout=0.0, n_chunks=1, dtype=torch.float64, n_kept=0
 ) -> ReversibleStack:
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -70,7 +70,7 @@ def build(
             ReversibleBlock(Mixing(dropout), Widening(WIDTH, 7, n_chunks=n_chunks, dropout=dropout))
             for _ in range(depth)
         ]
-    return ReversibleStack(blocks, reversible=reversible).to(dtype)
+    return ReversibleStack(blocks, reversible=reversible, n_kept=n_kept).to(dtype)
 
 
 def streams(seed=1, batch=2, length=6, dtype=torch.float64) -> tuple[Tensor, Tensor]:
@@ -703,6 +703,71 @@ def test_nothing_outlives_a_pass():
         stack(x1, x2)  # an unused result
         loss_of(*stack(x1, x2)).backward()
         assert memory.live == 0
+
+
+# ---------------------------------------------------------------- the last blocks are kept
+
+
+@pytest.mark.parametrize("n_kept", [1, 2, 3])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("with_context", [False, True])
+def test_with_kept_blocks_outputs_and_gradients_equal_ordinary_autograd(
+    n_kept, dropout, with_context
+):
+    context = told() if with_context else None
+    assert_equal_results(
+        results(build(n_kept=n_kept, dropout=dropout, n_chunks=2), context=context),
+        results(build(False, dropout=dropout, n_chunks=2), context=context),
+    )
+
+
+@pytest.mark.parametrize("n_kept", [0, 1, 2, 3])
+def test_kept_blocks_run_once_and_the_others_twice(n_kept):
+    stack, calls = build(n_kept=n_kept), []
+    for number, block in enumerate(stack):
+        block.f.register_forward_hook(lambda *_, number=number: calls.append(number))
+    results(stack)
+    replayed = list(range(3 - n_kept))
+    assert calls == [0, 1, 2, *reversed(replayed)]
+
+
+def test_blocks_may_share_a_weight_with_a_kept_one():
+    def shared(**options) -> list[Tensor]:
+        stack = build(**options)
+        stack[2].f.linear = stack[0].f.linear
+        return results(stack)
+
+    assert_equal_results(shared(n_kept=1), shared(reversible=False))
+
+
+@pytest.mark.parametrize("reversible", [True, False])
+def test_kept_or_not_there_is_no_graph_where_no_gradient_is_asked(reversible):
+    stack = build(reversible, n_kept=1)
+    with torch.no_grad():
+        y1, _ = stack(*streams())
+    assert not y1.requires_grad
+
+
+def test_one_kept_block_costs_no_more_than_the_replay_it_saves():
+    def peak(n_kept: int) -> int:
+        stack = build(depth=8, n_kept=n_kept, dtype=torch.float32)
+        for weight in stack.parameters():
+            weight.grad = torch.zeros_like(weight)
+        x1, x2 = streams(batch=8, length=256, dtype=torch.float32)
+        with LiveBytes() as memory:
+            loss_of(*stack(x1, x2)).backward()
+        return memory.peak
+
+    none, *others = (peak(n_kept) for n_kept in (0, 1, 4))
+    one_stream = 8 * 256 * WIDTH * 4
+    assert others[0] <= none + 2 * one_stream
+    assert others[1] > 1.5 * none
+
+
+@pytest.mark.parametrize("n_kept", [-1, 4])
+def test_no_more_blocks_are_kept_than_there_are(n_kept):
+    with pytest.raises(ValueError, match=f"n_kept must be 0 to 3.*got {n_kept}"):
+        build(n_kept=n_kept)
 
 
 # ---------------------------------------------------------------- a module among modules

@@ -54,6 +54,12 @@ def test_only_the_chunked_kind_cuts_into_the_configs_pieces_or_else_into_the_def
     assert [config_of_kind(cut, kind).reversible for kind in KINDS] == [False, False, True, True]
 
 
+def test_no_kind_keeps_layers_whatever_the_config_says():
+    config = ReformerConfig(**SIZES, kept_layers=1)
+    assert [config_of_kind(config, kind).kept_layers for kind in KINDS] == [0] * len(KINDS)
+    assert [model_of_kind(new_model(config), kind).layers.n_kept for kind in KINDS] == [0] * 4
+
+
 def test_a_checkpointed_stack_is_run_twice_and_the_standard_one_once():
     runs = []
     for kind in ("standard", "checkpointed"):
