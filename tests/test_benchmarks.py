@@ -337,7 +337,7 @@ def test_a_first_run_counts_only_where_there_are_not_two_others(monkeypatch, fir
 def test_a_training_step_differentiates_every_weight_and_forgets_it(monkeypatch, key, make):
     case = Case(part="training", length=48, n_hashes=1, n_heads=2, d_head=8, chunk_length=8)
     model = getattr(training, make)(case)
-    monkeypatch.setattr(training, make, lambda *_: model)
+    monkeypatch.setattr(training, make, lambda *_, **__: model)
     ready = CONTESTANTS["training"][key].prepare(case)
     ready.forward()
     assert {parameter.grad for parameter in model.parameters()} == {None}
@@ -655,6 +655,21 @@ def test_a_training_step_is_compared_with_ours_of_the_same_semantics(made):
     assert rows["ReformerLM, each pair once"] == ["2,000 ms", "1 MiB"]
     assert rows["Hugging Face's ReformerModelWithLMHead"][0] == "5,000 ms (2.00x)"
     assert rows["projections and feed-forward alone, with replay"][0] == "1,000 ms (0.50x)"
+    said = "Hugging Face's ReformerModelWithLMHead takes 2.00 times as long as ReformerLM, repeats"
+    assert f"{said} counted (2.00 by medians)." in tables.summary(made)
+
+
+def test_a_peer_is_compared_in_words_with_everyone_of_its_semantics(made):
+    content = json.loads(made.read_text())
+    case = Case(part="training", length=64)
+    for key, seconds in (("ours_last_kept", [2.0, 4.0]), ("hugging_face_in_pieces", [5.0, 8.0])):
+        content["runs"].append(record.run_of(case, Outcome(key, "step", seconds=seconds)))
+    record.write(content, made)
+    said = tables.training_in_words(read_training_steps(made))
+    assert "each pair once" not in said
+    assert said.count("2.50 times as long as ReformerLM, repeats counted, kept_layers=1 (") == 2
+    assert "Hugging Face's, feed-forward in 4 pieces takes 2.00 times as long as" in said
+    assert "kept_layers=1 (2.17 by medians)" in said
 
 
 def test_without_ours_nobody_is_compared(made):

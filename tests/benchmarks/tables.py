@@ -147,6 +147,26 @@ def training_table(steps: TrainingSteps) -> str:
     return table([*head, "time", "extra memory"], rows)
 
 
+def training_in_words(steps: TrainingSteps) -> str:
+    """Say how many times as long as each of ours with its semantics every peer takes."""
+    said = []
+    for row, peer in enumerate(steps.contestants):
+        ours = [
+            (place, contestant.label)
+            for place, contestant in enumerate(steps.contestants)
+            if contestant.kind == "ours" and contestant.counts_repeats == peer.counts_repeats
+        ]
+        if peer.kind != "peer" or not ours:
+            continue
+        ratios = [
+            f"{steps.fastest[row] / steps.fastest[place]:.2f} times as long as {label} "
+            f"({steps.median[row] / steps.median[place]:.2f} by medians)"
+            for place, label in ours
+        ]
+        said.append(f"{peer.label} takes {'; '.join(ratios)}.")
+    return " ".join(said)
+
+
 def skipped(record: dict, n_hashes: int) -> list[str]:
     """Say whom the table misses, where, and why."""
     labels = {said["key"]: said["label"] for said in record["contestants"]["attention"]}
@@ -228,5 +248,5 @@ def summary(path: Path) -> str:
         parts += [f"Not measured: {'; '.join(missing)}."] if missing else []
         parts += [peaks_in_words(record), measurement.describe()]
     if steps is not None:
-        parts.append(training_table(steps))
+        parts += [training_table(steps), training_in_words(steps)]
     return "\n\n".join(part for part in parts if part)

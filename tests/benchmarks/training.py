@@ -172,11 +172,11 @@ TRAINING = (
     ),
     Contestant(
         key="ours_last_kept",
-        label="ReformerLM, repeats counted, last layer not run again",
+        label="ReformerLM, repeats counted, kept_layers=1",
         kind="ours",
         counts_repeats=True,
         prepare=lambda case: prepare_ours(case, count_repeats=True, kept_layers=1),
-        note="kept_layers=1: its backward comes next, so it keeps what that needs",
+        note="the last layer, whose backward comes next, keeps what that needs",
     ),
     Contestant(
         key="hugging_face_in_pieces",
