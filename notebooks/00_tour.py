@@ -26,7 +26,7 @@
 # moves within seconds, the two trainings take less than a minute each. VS Code is expected to work; it was
 # not tested.
 #
-# *Runs in about 70 s on two cores.*
+# *Runs in about 50 s on two cores.*
 
 # %% tags=["setup"]
 import importlib.util

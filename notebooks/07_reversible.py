@@ -562,6 +562,15 @@ check.memo_bytes(memo_bytes)
 #
 # </details>
 #
+# <details><summary>Which layer need not run again?</summary>
+#
+# The last: the backward pass begins with it, just after it ran. `ReformerConfig(kept_layers=1)` keeps
+# what its backward needs, and with feed-forward in one piece the peak hardly moves, as every other
+# layer's replay needs as much. What it saves in time is in the [README](../README.md)'s training step.
+# The pictures above keep no layer.
+#
+# </details>
+#
 # <details><summary>When would you choose checkpointing instead?</summary>
 #
 # When the peak decides and the depth is moderate, when layers have no second stream, or when the

@@ -53,7 +53,9 @@ def local_attention(
             return rows.unfold(1, width * tile, tile).mT
         cut = rows.unflatten(1, (tiles + width - 1, tile))
         seen = cut if width == 1 else _Windows.apply(cut, width)
-        return seen[0].unflatten(-1, (heads, -1)).transpose(1, 2) if alone else seen
+        if not alone:
+            return seen
+        return seen[0].unflatten(-1, (heads, sequence.shape[3])).transpose(1, 2)
 
     visible = _visible(queries, chunk_length, causal, window, padding, tile, before, after)
     attended = scaled_dot_product_attention(
@@ -65,7 +67,7 @@ def local_attention(
     )
     if alone:
         attended = untiled(attended.transpose(1, 2).flatten(2).unsqueeze(0), length)
-        attended = attended.unflatten(-1, (heads, -1)).transpose(1, 2)
+        attended = attended.unflatten(-1, (heads, values.shape[3])).transpose(1, 2)
     else:
         attended = untiled(attended, length).unflatten(0, (heads, batch)).transpose(0, 1)
     if padding is not None:
