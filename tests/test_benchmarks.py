@@ -523,6 +523,46 @@ def made(tmp_path):
     return tmp_path / "made.json"
 
 
+def test_two_goes_of_the_same_are_one_run(tmp_path):
+    case = Case(part="training", length=64)
+    content = {"runs": []}
+    goes = [
+        Outcome("floor", "step", seconds=[3.0, 2.0], extra_bytes=7),
+        Outcome("ours_once", "step", skipped="too slow", cause="limit"),
+        Outcome("floor", "step", seconds=[1.0], extra_bytes=9),
+        Outcome("ours_once", "step", seconds=[4.0], extra_bytes=5),
+        Outcome("floor", "step", skipped="too slow", cause="limit"),
+    ]
+    for outcome in goes:
+        record.add(content, record.run_of(case, outcome))
+    floor, ours = content["runs"]
+    assert (floor["seconds"], floor["extra_bytes"]) == ([3.0, 2.0, 1.0], 9)
+    assert (floor["skipped"], ours["skipped"]) == (None, None)
+    assert (ours["seconds"], ours["extra_bytes"]) == ([4.0], 5)
+    record.add(content, record.run_of(Case(part="training", length=128), goes[0]))
+    assert len(content["runs"]) == 3
+
+
+def test_two_goes_of_training_are_said_where_there_were_two(made):
+    assert "again after" not in tables.summary(made)
+    content = json.loads(made.read_text())
+    (step, *_) = (run for run in content["runs"] if run["part"] == "training")
+    step["seconds"] = [1.0] * (content["settings"]["repeats"] + 1)
+    record.write(content, made)
+    said = "taken in turn; training steps were measured before all else and again after. In br"
+    assert said in tables.summary(made)
+
+
+def test_training_is_measured_before_all_else_and_after(monkeypatch):
+    parts = []
+    monkeypatch.setattr(command, "race", lambda case, *_: parts.append(case.part) or [])
+    asked = command._parser().parse_args(["--quick", "--device", "cpu", "--dtype", "float32"])
+    for _ in command._measured(asked, RULES):
+        pass
+    assert parts[0] == parts[-1] == "training"
+    assert set(parts[1:-1]) == {"attention"}
+
+
 def test_a_record_says_who_where_and_when(made):
     content = json.loads(made.read_text())
     assert content["schema"] == SCHEMA

@@ -192,9 +192,18 @@ def about(record: dict, measurement: SpeedMeasurement) -> str:
         f"{measurement.machine}; {named}; commit {versions['commit']}. "
         f"A pass is forward and backward with hashing and sorting, {settings['dtype']}, 8 heads of "
         f"64, chunks of 64, causal; times are the fastest / the median of up to "
-        f"{settings['repeats']}, everybody's taken in turn. In brackets: how many times ours, by "
-        f"the fastest. {grid(record)}"
+        f"{settings['repeats']}, everybody's taken in turn{_goes(record)}. In brackets: how many "
+        f"times ours, by the fastest. {grid(record)}"
     )
+
+
+def _goes(record: dict) -> str:
+    """Say that training steps were measured in two goes, where that shows in their number."""
+    most = record["settings"]["repeats"]
+    steps = [run["seconds"] for run in record["runs"] if run["part"] == "training"]
+    if not any(len(seconds) > most for seconds in steps):
+        return ""
+    return "; training steps were measured before all else and again after"
 
 
 def grid(record: dict) -> str:
