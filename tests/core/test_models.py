@@ -680,6 +680,13 @@ def test_activations_that_are_not_finite_are_refused_with_their_layer(
             run(some_tokens())
 
 
+def test_activations_whose_sum_is_too_large_for_their_dtype_are_finite_all_the_same():
+    model = build(torch.float16)
+    with torch.no_grad():
+        model.embed.tokens.weight.fill_(1000)  # and the largest number is 65,504
+    assert model(some_tokens()).isfinite().all()
+
+
 @pytest.mark.parametrize("run", ["__call__", "loss", "trace"])
 class TestBadBatches:
     @pytest.mark.parametrize(("token", "shown"), [(VOCAB, VOCAB), (-1, -1), (10**6, 10**6)])
