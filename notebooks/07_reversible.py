@@ -566,8 +566,8 @@ check.memo_bytes(memo_bytes)
 #
 # The last: the backward pass begins with it, just after it ran. `ReformerConfig(kept_layers=1)` keeps
 # what its backward needs, and with feed-forward in one piece the peak hardly moves, as every other
-# layer's replay needs as much. What it saves in time is in the [README](../README.md)'s training step.
-# The pictures above keep no layer.
+# layer's replay needs as much. What it saves in time stands in the table of training steps in the
+# project's README. The pictures above keep no layer.
 #
 # </details>
 #
