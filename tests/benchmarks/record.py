@@ -134,16 +134,17 @@ def run_of(case: Case, outcome: Outcome) -> dict[str, Any]:
 def add(record: dict[str, Any], run: dict[str, Any]) -> None:
     """Add a run to a record; with an earlier one of the same it becomes one of more repeats."""
     same = ("part", "length", "n_hashes", "contestant", "pass")
-    earlier = [old for old in record["runs"] if all(old[name] == run[name] for name in same)]
-    if not earlier:
-        record["runs"].append(run)
-    elif not earlier[0]["seconds"]:
-        earlier[0].update(run)
-    elif run["seconds"]:
-        (old,) = earlier
-        old["seconds"] = [*old["seconds"], *run["seconds"]]
-        known = [b for b in (old["extra_bytes"], run["extra_bytes"]) if b is not None]
-        old["extra_bytes"] = max(known, default=None)
+    for old in record["runs"]:
+        if any(old[name] != run[name] for name in same):
+            continue
+        if not old["seconds"]:
+            old.update(run)
+        elif run["seconds"]:
+            known = [b for b in (old["extra_bytes"], run["extra_bytes"]) if b is not None]
+            old["seconds"] = old["seconds"] + run["seconds"]
+            old["extra_bytes"] = max(known, default=None)
+        return
+    record["runs"].append(run)
 
 
 def write(record: dict[str, Any], path: Path) -> None:
